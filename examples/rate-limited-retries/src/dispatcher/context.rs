@@ -76,7 +76,8 @@ impl<K, T> Context<K, T> {
         &self.key
     }
 
-    /// Returns the exact instant at which the limits allowed this work to start.
+    /// Returns the exact instant at which the limits allowed this work to start. That is up to 100 ms before the
+    /// instant at which its queue or its slot was really free, if earlier starts of its key were late by as much.
     ///
     /// # Examples
     ///

@@ -31,7 +31,7 @@ use super::error::Closed;
 use super::stats::{KeyStats, Stats};
 use super::ticket::{Running, Spare, Watch};
 use crate::drops::drop_each;
-use crate::lanes::{Item, Key, LaneId, Lanes, Left, Limits, NEVER, Returned, Started};
+use crate::lanes::{Item, Key, Lanes, Left, Limits, NEVER, Returned, Slot, Started};
 use crate::retry::Tries;
 use crate::time::{Clock, later, nanos};
 
@@ -486,7 +486,7 @@ where
         self: &Arc<Self>,
         job: &JobContext,
         ticket: Option<u64>,
-        ended: Option<LaneId>,
+        ended: Option<Slot>,
         may_start: bool,
     ) -> Option<Started<K, T>> {
         let mut state = self.lock();
@@ -496,8 +496,8 @@ where
         if ticket.is_some_and(|number| state.ticket.is_number(number)) {
             spent = state.ticket.take();
         }
-        if let Some(lane) = ended {
-            state.lanes.ended(lane, now);
+        if let Some(slot) = ended {
+            state.lanes.ended(slot, now);
         }
         let started = match state.phase {
             Phase::Open | Phase::Draining if may_start => state.lanes.start(now),
@@ -567,7 +567,7 @@ mod tests {
             let order = state.plan(&shared.clock, 0, 0, false);
             state.lanes.lift(lane, 0);
             let started = state.lanes.start(0).expect("the work may start");
-            state.lanes.ended(started.lane, 0);
+            state.lanes.ended(started.slot, 0);
             order
         };
         assert!(order.is_some(), "the work needs a ticket");

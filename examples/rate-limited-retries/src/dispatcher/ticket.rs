@@ -9,7 +9,7 @@ use schedgroup::{JobContext, JobHandle};
 
 use super::context::Context;
 use super::shared::{Shared, Work};
-use crate::lanes::{LaneId, Started};
+use crate::lanes::{Slot, Started};
 
 /// The limit of starts in one run of a job, so that other jobs and tasks get their turns.
 const MAX_STARTS: u32 = 32;
@@ -63,7 +63,7 @@ where
 {
     shared: Arc<Shared<K, T>>,
     /// `Some` until the work has ended.
-    lane: Option<LaneId>,
+    slot: Option<Slot>,
     job: JobContext,
 }
 
@@ -74,8 +74,8 @@ where
 {
     /// Ends the work, and returns the next work if it may start now.
     fn exchange(&mut self, may_start: bool) -> Option<Started<K, T>> {
-        let lane = self.lane.take();
-        self.shared.step(&self.job, None, lane, may_start)
+        let slot = self.slot.take();
+        self.shared.step(&self.job, None, slot, may_start)
     }
 }
 
@@ -85,7 +85,7 @@ where
     T: Send + 'static,
 {
     fn drop(&mut self) {
-        if self.lane.is_some() {
+        if self.slot.is_some() {
             self.exchange(false);
         }
     }
@@ -127,7 +127,7 @@ where
         // Created before the call of the user's closure, so that the slot is freed if the closure panics.
         let guard = CompletionGuard {
             shared: Arc::clone(shared),
-            lane: Some(started.lane),
+            slot: Some(started.slot),
             job: self.job.clone(),
         };
         let context = Context {

@@ -97,9 +97,17 @@ impl<T> Ord for Delayed<T> {
     }
 }
 
+/// The slot of its lane that running work takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot {
+    lane: LaneId,
+    /// By how much the start was late and was yet charged at its exact instant, if other work of the lane was queued.
+    late: u64,
+}
+
 /// Work that starts now.
 pub(crate) struct Started<K, T> {
-    pub(crate) lane: LaneId,
+    pub(crate) slot: Slot,
     pub(crate) key: Arc<K>,
     pub(crate) item: Item<T>,
     /// The earlier attempts, if there were any.
@@ -255,11 +263,18 @@ impl<K, T> Lanes<K, T> {
 
     fn put_returned(&mut self, id: LaneId, returned: Returned<T>, at: u64) {
         self.counts.queued += 1;
+        let per_key = self.limits.per_key;
+        self.past(id, at);
+        let lane = self.at(id);
+        // The lane has had work that could start since that work's own instant. What its rate has earned since then is
+        // not lost because other work goes first.
+        let waits = lane.own(per_key, at).filter(|_| lane.entry != NONE);
+        let ready = waits.map_or(at, |own| own.min(at));
         if self.past(id, at).push(returned) {
             // The new head may start earlier than the one for which the entry was made.
             self.at(id).entry = NONE;
         }
-        self.push_head(id, at, at);
+        self.push_head(id, ready, at);
     }
 
     /// Lets no work of this lane start before `at`. The entry of the lane is not moved: when it reaches the top of the
@@ -281,11 +296,14 @@ impl<K, T> Lanes<K, T> {
         }
     }
 
-    /// Notes that one run of this lane has ended.
-    pub(crate) fn ended(&mut self, id: LaneId, now: u64) {
+    /// Frees the slot of work that has ended.
+    ///
+    /// Work that was queued behind a late start, and had no slot until now, could have started earlier by as much. So that
+    /// is its exact instant, or the lateness of all starts would add up.
+    pub(crate) fn ended(&mut self, Slot { lane, late }: Slot, now: u64) {
         self.counts.running -= 1;
-        self.past(id, now).running -= 1;
-        self.push_head(id, now, now);
+        self.past(lane, now).running -= 1;
+        self.push_head(lane, now - late, now - late);
     }
 
     /// Creates the entry of a lane that has work and a free slot and no entry yet. Its head could start from `ready` on,
@@ -427,20 +445,22 @@ impl<K, T> Lanes<K, T> {
         let past = self.past(id, at);
         past.running += 1;
         past.started += 1;
-        if let Some(rate) = limits.per_key {
-            past.bucket.take(rate, item.cost, at, now);
-        }
+        let per_key = limits.per_key;
+        let per_key = per_key.map(|rate| past.bucket.take(rate, item.cost, at, now));
         let key = Arc::clone(&past.key);
-        // Heads that wait for the overall rate go by their exact instants, or capacity would be lost.
-        let turn = limits
-            .overall
-            .map_or(now, |rate| self.overall.take(rate, item.cost, at, now));
+        let overall = limits.overall;
+        let overall = overall.map(|rate| self.overall.take(rate, item.cost, at, now));
         self.counts.queued -= 1;
         self.counts.running += 1;
         self.counts.started += 1;
-        self.push_head(id, at, turn);
+        // Heads that wait for the overall rate go by their exact instants, or capacity would be lost.
+        self.push_head(id, at, overall.unwrap_or(now));
+        let late = per_key
+            .max(overall)
+            .filter(|_| self.at(id).cost().is_some())
+            .map_or(0, |charged| now - charged);
         Some(Started {
-            lane: id,
+            slot: Slot { lane: id, late },
             key,
             item,
             tries,

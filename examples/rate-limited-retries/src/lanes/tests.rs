@@ -119,7 +119,7 @@ fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
             }
             while let Some(started) = lanes.start(now) {
                 assert!(started.at <= now, "seed {seed}");
-                running.push(started.lane);
+                running.push(started.slot);
                 let (key, work) = (*started.key as usize, started.item.work);
                 assert!(work == 0 || work > latest[key], "seed {seed}: out of order");
                 latest[key] = latest[key].max(work);
@@ -145,6 +145,85 @@ fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
         assert_eq!(left.len(), queued, "seed {seed}");
         assert!(lanes.next(now).is_none(), "seed {seed}");
     }
+}
+
+/// A backlog of one key. The timer is up to two milliseconds late, as a real one is.
+#[test]
+fn retries_and_serial_queues_lose_no_capacity_to_late_starts() {
+    let item = |work| Item {
+        work,
+        cost: 1,
+        bounded: false,
+    };
+    for (count, retries, in_flight, length) in [
+        (100, 2, u32::MAX, 0),
+        (1_000, 2, u32::MAX, 0),
+        (5_000, 2, u32::MAX, 0),
+        (5_000, 0, 1, 0),
+        (1_000, 0, 1, 500_000),
+        (100, 0, 1, 9_000_000),
+    ] {
+        let limits = Limits {
+            per_key: Some(Rate::per_second(count)),
+            overall: None,
+            in_flight,
+            max_running: usize::MAX,
+        };
+        let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+        let lane = lanes.insert(1, Key::Owned(1), 0);
+        (0..20_000).for_each(|work| lanes.push(lane, item(work), 0));
+        let (mut random, mut now, mut starts) = (Random(1), 0, Vec::new());
+        while now < 2_000_000_000 {
+            while let Some(started) = lanes.start(now) {
+                starts.push(now);
+                now += length;
+                lanes.ended(started.slot, now);
+                let again = random.below(20);
+                if again < retries {
+                    let returned = Returned {
+                        item: item(started.item.work),
+                        tries: Box::default(),
+                    };
+                    // At once, or within 20 ms.
+                    let at = now + again * random.below(20_000_000);
+                    lanes.push_returned(lane, returned, at, now);
+                }
+            }
+            let next = lanes.next(now).expect("there is more work");
+            now = next.next_multiple_of(1_000_000) + random.below(1_000_000);
+        }
+        let share = starts.len() as u64 * 1_000 / (2 * u64::from(count));
+        assert!(
+            share >= 995,
+            "{share} of a thousand at {count}/s, {in_flight} in flight for {length} ns"
+        );
+        assert_in_rate(&starts, limits.per_key, 1);
+    }
+}
+
+/// Nothing was queued behind the late start, so the next work could not have started before it was pushed.
+#[test]
+fn a_late_start_gives_no_credit_to_work_that_is_pushed_later() {
+    let ms = |millis: u64| millis * 1_000_000;
+    let item = |work| Item {
+        work,
+        cost: 1,
+        bounded: false,
+    };
+    let mut lanes: Lanes<u64, u64> = Lanes::new(Limits {
+        per_key: Some(Rate::per_second(50)),
+        ..without_rates(1).limits
+    });
+    let lane = lanes.insert(1, Key::Owned(1), 0);
+    lanes.push(lane, item(1), 0);
+    let late = lanes.start(ms(50)).expect("it is due");
+    lanes.push(lane, item(2), ms(55));
+    lanes.push(lane, item(3), ms(55));
+    lanes.ended(late.slot, ms(60));
+    let next = lanes.start(ms(60)).expect("its slot is free");
+    assert_eq!(next.at, ms(60));
+    lanes.ended(next.slot, ms(60));
+    assert_eq!(lanes.next(ms(60)), Some(ms(80)));
 }
 
 /// The order of the entries stays the same when their numbers run out, also if some entries are stale.
