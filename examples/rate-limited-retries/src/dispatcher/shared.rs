@@ -326,9 +326,14 @@ impl<K, T> Shared<K, T> {
 impl<K: Eq + Hash, T> Shared<K, T> {
     pub(super) fn key_stats(&self, key: &K) -> KeyStats {
         let (hash, now) = (self.hasher.hash_one(key), self.clock.now());
-        let Some(counts) = self.lock().lanes.lane_counts(hash, key) else {
+        let mut state = self.lock();
+        // As in `stats`, it queues the delayed work that has become due.
+        state.lanes.next(now);
+        let Some(counts) = state.lanes.lane_counts(hash, key) else {
             return KeyStats::default();
         };
+        let next = counts.next.filter(|_| state.phase != Phase::Closed);
+        drop(state);
         let instant = |at| self.clock.instant(at);
         KeyStats {
             queued: counts.queued,
@@ -336,7 +341,7 @@ impl<K: Eq + Hash, T> Shared<K, T> {
             running: counts.running,
             started: counts.started,
             not_before: Some(counts.not_before).filter(|&at| at > now).map(instant),
-            next: counts.next.map(|next| instant(next.max(now))),
+            next: next.map(|next| instant(next.max(now))),
         }
     }
 

@@ -32,7 +32,7 @@ pub struct Stats {
     pub delayed: usize,
     /// Work that runs.
     pub running: usize,
-    /// Keys that have work, or past starts that still count.
+    /// Keys that have work, or past starts that still count, and others that are not removed yet.
     pub keys: usize,
     /// The number of starts of work.
     pub started: u64,
@@ -78,6 +78,7 @@ pub struct KeyStats {
     pub started: u64,
     /// The instant before which no work of the key starts, if it is in the future.
     pub not_before: Option<Instant>,
-    /// The instant at which the limits of the key allow its next start. The overall limits may delay it further.
+    /// The instant at which the limits of the key allow the next start of queued work. The overall limits may delay it
+    /// further. `None` if no work is queued or no slot is free, and if no work will start any more.
     pub next: Option<Instant>,
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{Flag, HOUR, Hold, Log, bounded, ms, multi_thread, settle, watched};
+use crate::common::{Flag, HOUR, Hold, Log, bounded, jump, ms, multi_thread, settle, watched};
 use rate_limited_retries::{Closed, Dispatcher, KeyStats, Rate, TryPushError};
 use schedgroup::Group;
 use tokio::time::{Instant, sleep, timeout};
@@ -592,6 +592,30 @@ async fn stats_have_counts_and_the_next_instant_per_key_and_overall() {
         text.contains("queued: 3") && text.contains("Handle"),
         "{text}"
     );
+}
+
+/// Also of work that is due again and was not queued yet, and when none will start.
+#[tokio::test(start_paused = true)]
+async fn the_counts_of_a_key_are_those_of_the_dispatcher() {
+    let group = Group::new();
+    let dispatcher = Dispatcher::builder().run(&group, |_: u64, context| async move {
+        if context.attempt() == 1 {
+            context.again(Instant::now() + ms(100), 0).unwrap();
+        }
+    });
+    let counts = || {
+        let stats = dispatcher.key_stats(&"k");
+        (stats.queued, stats.delayed, stats.next)
+    };
+    dispatcher.push("k", 0).await.unwrap();
+    settle().await;
+    assert_eq!(counts(), (0, 1, None));
+    jump(ms(100));
+    assert_eq!(counts(), (1, 0, Some(Instant::now())));
+    group.cancel();
+    settle().await;
+    assert_eq!(counts(), (1, 0, None));
+    assert_eq!(dispatcher.stats().next, None);
 }
 
 // Texts.
