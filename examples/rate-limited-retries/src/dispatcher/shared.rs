@@ -354,15 +354,14 @@ impl<K: Eq + Hash, T> Shared<K, T> {
         let (hash, now) = (self.hasher.hash_one(key.get()), self.clock.now());
         let at = self.clock.nanos(at);
         let mut state = self.lock();
-        // If the key is not needed, it is dropped at the end of this function, outside of the lock, as the idle lanes
-        // are.
-        let lane = match state.lanes.find(hash, key.get()) {
-            Some(lane) => lane,
-            None => state.lanes.insert(hash, key, now),
+        let (lane, unneeded) = match state.lanes.find(hash, key.get()) {
+            Some(lane) => (lane, Some(key)),
+            None => (state.lanes.insert(hash, key, now), None),
         };
         state.lanes.hold(lane, at, now);
         let idle = state.lanes.sweep(now);
         drop(state);
+        drop_each(unneeded);
         drop_each(idle);
     }
 }
@@ -434,11 +433,9 @@ where
                 state.due = NEVER;
             }
             let now = self.clock.now();
-            // If the key is not needed, it is dropped at the end of this call, outside of the lock. So no closure may
-            // own it.
-            let lane = match known {
-                Some(lane) => lane,
-                None => state.lanes.insert(hash, key, now),
+            let (lane, unneeded) = match known {
+                Some(lane) => (lane, Some(key)),
+                None => (state.lanes.insert(hash, key, now), None),
             };
             match new {
                 New { item, again: None } => state.lanes.push(lane, item, now),
@@ -455,6 +452,8 @@ where
             let idle = state.lanes.sweep(now);
             drop(state);
             self.schedule(via, order, false);
+            // A panic of this destructor would tell the caller that the work was not accepted.
+            drop_each(unneeded);
             drop_each(idle);
             return Ok(());
         }

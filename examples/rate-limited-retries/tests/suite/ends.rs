@@ -575,6 +575,25 @@ async fn a_key_that_panics_leaves_no_job_behind_and_its_work_may_call_back() {
     assert_eq!(group.stats().pending, 0);
 }
 
+/// The key of a push is dropped if it is known, when the work is queued already.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_panics_in_its_destructor_neither_fails_its_push_nor_frees_a_permit() {
+    let group = Group::new();
+    let builder = Dispatcher::builder().per_key(Rate::new(1, HOUR)).bound(2);
+    let dispatcher = builder.run(&group, |_: u64, _| async {});
+    push(&dispatcher, Key(0, true), 0);
+    settle().await;
+    let pushed = [1, 2].map(|n| dispatcher.try_push(Key(0, true), n));
+    assert_eq!(pushed, [Ok(()); 2]);
+    dispatcher.not_before(Key(0, true), Instant::now() + HOUR);
+    let full = dispatcher.try_push(Key(1, false), 3);
+    assert_eq!(full, Err(TryPushError::Full(3)));
+    sleep(HOUR + ms(1)).await;
+    // One has started, so there is one permit.
+    let pushed = [4, 5].map(|n| dispatcher.try_push(Key(1, false), n));
+    assert_eq!(pushed, [Ok(()), Err(TryPushError::Full(5))]);
+}
+
 /// A push to a group that is past its deadline, before the group's driver has seen the time pass.
 #[test]
 fn a_waker_of_the_group_may_call_the_dispatcher_back() {
