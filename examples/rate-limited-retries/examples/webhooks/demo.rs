@@ -18,6 +18,8 @@ use super::{http, serve};
 
 const EACH: usize = 40;
 const SHUT: Duration = Duration::from_secs(1);
+/// So many targets do not listen. Their retries cost no other target a delivery.
+const DEAD: usize = 60;
 
 /// What a receiver has seen, in order: the id, and whether it was accepted.
 #[derive(Default)]
@@ -87,14 +89,19 @@ pub(crate) async fn demo() -> Result<(), Box<dyn Error>> {
         tokio::spawn(receive(listener, Arc::clone(&seen)));
         receivers.insert(target, seen);
     }
-    // No program listens here.
-    let dead = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
     // Nobody answers here, so an attempt lasts longer than the grace.
     let silent = TcpListener::bind("127.0.0.1:0").await?;
     let silent_address = silent.local_addr()?.to_string();
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
+    let mut dead = Vec::new();
+    for _ in 0..DEAD {
+        dead.push(TcpListener::bind("127.0.0.1:0").await?);
+    }
+    let targets = dead.iter().map(TcpListener::local_addr);
+    let dead_targets: Vec<_> = targets.collect::<Result<_, _>>()?;
+    drop(dead);
     let service = tokio::spawn(serve(listener));
     let (mut answers, mut ids) = (BTreeMap::<u16, usize>::new(), BTreeSet::new());
     let targets: Vec<&String> = receivers.keys().collect();
@@ -105,6 +112,11 @@ pub(crate) async fn demo() -> Result<(), Box<dyn Error>> {
         ids.insert(id);
         Ok::<_, Failed>(status)
     };
+    for (n, target) in dead_targets.iter().enumerate() {
+        post(format!("dead-{n}"), &target.to_string(), 0.0)
+            .await
+            .map_err(|error| error.to_string())?;
+    }
     for n in 0..EACH {
         for (number, target) in targets.iter().enumerate() {
             let id = format!("{number}-{n:02}");
@@ -120,9 +132,6 @@ pub(crate) async fn demo() -> Result<(), Box<dyn Error>> {
         }
     }
     for n in 0..3 {
-        post(format!("dead-{n}"), &dead.to_string(), 0.0)
-            .await
-            .map_err(|error| error.to_string())?;
         post(format!("delayed-{n}"), targets[0], 0.5)
             .await
             .map_err(|error| error.to_string())?;

@@ -9,7 +9,6 @@ use backon::ExponentialBuilder;
 use rate_limited_retries::{Context, Dispatcher, Policy, Rate, Reason, TryPushError};
 use schedgroup::flow::Verdict;
 use schedgroup::{Group, Handle, JobHandle};
-use tower::retry::budget::TpsBudget;
 
 use super::http::{self, Refusal};
 
@@ -84,7 +83,6 @@ impl Service {
             })
             .max_retry_after(Duration::from_secs(600))
             .attempt_timeout(Duration::from_secs(10))
-            .budget(Arc::new(TpsBudget::default()))
             .in_order()
             .notify(|failure, pause| eprintln!("{failure}: again in {pause:?}"));
         let of_work = Arc::clone(&table);
