@@ -24,24 +24,30 @@ use crawl::Manners;
 use server::Server;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let number = |name: &str| {
-        let at = words.iter().position(|word| word == name)?;
-        words.get(at + 1)?.parse::<usize>().ok()
-    };
-    let urls = number("--urls").unwrap_or(500);
-    let manners = match words.iter().any(|word| word == "--rude") {
-        true => Manners::Rude,
-        false => Manners::Polite,
-    };
+    let (mut urls, mut hosts, mut runs) = (500, 40, 1);
+    let (mut stop_after, mut manners) = (None, Manners::Polite);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let number = words.next().and_then(|number| number.parse().ok());
+            number.ok_or_else(|| format!("{word} needs a number"))
+        };
+        match word.as_str() {
+            "--urls" => urls = number()?,
+            "--hosts" => hosts = number()?,
+            "--runs" => runs = number()?,
+            "--stop-after" => stop_after = Some(number()?),
+            "--rude" => manners = Manners::Rude,
+            _ => return Err(format!("unknown option {word}").into()),
+        }
+    }
     let (mut forbidden, mut over) = (0, 0);
-    for _ in 0..number("--runs").unwrap_or(1) {
-        let server = Server::start(number("--hosts").unwrap_or(40))?;
+    for _ in 0..runs {
+        let server = Server::start(hosts)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let stop_after = number("--stop-after");
         let stop = async {
             match stop_after {
                 Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds as u64)).await,
@@ -54,6 +60,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let found = report::report(&server.hosts, &crawled);
         forbidden += found.0;
         over += found.1;
+        if crawled.drained.is_some() && stop_after.is_none() {
+            // By Ctrl-C.
+            break;
+        }
     }
     println!(
         "\nby the servers' logs: {forbidden} requests in a forbidden window, {over} over the rate"
