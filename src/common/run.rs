@@ -10,9 +10,13 @@ use tokio::task::AbortHandle;
 use super::panic::{Payload, TaskPanic, catch, discard, message, poll_caught};
 use super::trace;
 
-/// The end of a task: its output or its panic; `None` if it was dropped before, by an abort or with its runtime. A panic
-/// of its destructor is its panic, then too.
-pub(crate) type End<T> = Option<Result<T, Payload>>;
+/// The end of a task.
+pub(crate) enum End<T> {
+    /// It has ended by itself: its output or its panic.
+    Ended(Result<T, Payload>),
+    /// It was dropped before, by an abort or with its runtime. A panic of its destructor is its panic.
+    Dropped(Result<(), Payload>),
+}
 
 /// A larger task is boxed: `run` has to store a task twice, as what it captured and as what it polls.
 const LARGE: usize = 512;
@@ -47,7 +51,7 @@ where
             report: Some(report),
         };
         let end = poll_fn(|cx| poll_caught(running.task.as_mut(), cx)).await;
-        running.report(Some(end));
+        running.report(End::Ended(end));
     }
 }
 
@@ -57,7 +61,7 @@ struct Unpolled<F: Future, R: FnOnce(End<F::Output>)>(Option<(F, R)>);
 impl<F: Future, R: FnOnce(End<F::Output>)> Drop for Unpolled<F, R> {
     fn drop(&mut self) {
         if let Some((task, report)) = self.0.take() {
-            report(discard(task).err().map(Err));
+            report(End::Dropped(discard(task)));
         }
     }
 }
@@ -81,7 +85,7 @@ impl<F: Future, R: FnOnce(End<F::Output>)> Running<'_, F, R> {
 impl<F: Future, R: FnOnce(End<F::Output>)> Drop for Running<'_, F, R> {
     fn drop(&mut self) {
         let dropped = catch(|| self.task.set(None));
-        self.report(dropped.err().map(Err));
+        self.report(End::Dropped(dropped));
     }
 }
 

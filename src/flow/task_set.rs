@@ -157,8 +157,11 @@ where
         let sender = self.sender.clone();
         let running = run::spawn(runtime, task, move |end| {
             // A panic is an event here, so that it is seen if the combinator was dropped.
-            let end = end
-                .map(|end| end.map_err(|payload| run::panicked(name, index, called_at, payload)));
+            let panicked = |payload| run::panicked(name, index, called_at, payload);
+            let end = match end {
+                run::End::Ended(end) => Some(end.map_err(panicked)),
+                run::End::Dropped(dropped) => dropped.err().map(panicked).map(Err),
+            };
             // An error means that the set was dropped, and then so is the end.
             let _ = sender.send(Completion {
                 index,

@@ -189,6 +189,51 @@ async fn a_destructor_that_panics_in_an_abort_is_its_tasks_panic() {
     }
 }
 
+/// As a job of a scheduling group does. The stats count each task once, by its panic.
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_destructor_panics_in_an_abort_counts_as_aborted_in_a_report() {
+    for policy in [OnError::Abort, OnError::Cancel, OnError::Continue] {
+        for (is_polled, shuts_down) in [(false, false), (false, true), (true, false), (true, true)]
+        {
+            let group = TaskGroup::<()>::builder().on_error(policy).build();
+            for _ in 0..2 {
+                let bomb = OnDrop(|| panic!("in a destructor"));
+                group.spawn(async move {
+                    let _bomb = bomb;
+                    std::future::pending::<Result<_, _>>().await
+                });
+            }
+            if is_polled {
+                settle().await;
+            }
+            let report = match shuts_down {
+                false => bounded(group.drain(Duration::ZERO)).await,
+                true => bounded(group.shutdown(Duration::ZERO)).await,
+            };
+            assert_eq!(
+                (report.finished, report.aborted, report.dropped),
+                (0, 2, 0),
+                "{policy:?}, polled: {is_polled}, shutdown: {shuts_down}"
+            );
+        }
+    }
+}
+
+/// It is no error of the policy, and still the group is not left as it was.
+#[test]
+fn a_task_whose_destructor_panics_with_its_runtime_cancels_its_group() {
+    let home = multi_thread();
+    let builder = TaskGroup::<()>::builder().runtime(home.handle().clone());
+    let group = builder.on_error(OnError::Continue).build();
+    let bomb = OnDrop(|| panic!("in a destructor"));
+    group.spawn(async move {
+        let _bomb = bomb;
+        std::future::pending::<Result<_, _>>().await
+    });
+    drop(home);
+    assert_eq!(group.cause(), Some(Cause::Cancelled));
+}
+
 /// The destructor of a skipped task spawns in the same group: no lock is held, nothing hangs.
 #[tokio::test]
 async fn a_skipped_task_may_call_back_into_the_group() {

@@ -10,15 +10,16 @@ use crate::task::stats::TaskStats;
 pub(super) enum End<E> {
     Finished,
     Failed(TaskError<E>),
-    Aborted,
+    /// With the panic of its destructor, if that panicked.
+    Aborted(Option<TaskError<E>>),
 }
 
 impl<E> End<E> {
     /// Returns the cause for which the others are to end, if this is a failure.
     pub(super) fn cause(&self) -> Option<Cause> {
         match self {
-            End::Failed(error) => Some(Cause::of(error)),
-            End::Finished | End::Aborted => None,
+            End::Failed(error) | End::Aborted(Some(error)) => Some(Cause::of(error)),
+            End::Finished | End::Aborted(None) => None,
         }
     }
 }
@@ -37,6 +38,8 @@ pub(crate) struct Counts {
     panicked: u64,
     /// Tasks that were aborted, and members that were alive at the end of a grace.
     pub(super) aborted: u64,
+    /// Tasks that were aborted and counted as `panicked`, since their destructors panicked.
+    aborted_panicked: u64,
     /// Held by the group, and never started.
     pub(super) dropped: u64,
     /// Never held: spawned in a group that had ended.
@@ -51,7 +54,10 @@ impl Counts {
         let count = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(usize::MAX);
         Report {
             finished: count(self.ended, before.ended),
-            aborted: count(self.aborted, before.aborted),
+            aborted: count(
+                self.aborted + self.aborted_panicked,
+                before.aborted + before.aborted_panicked,
+            ),
             dropped: count(self.dropped, before.dropped),
         }
     }
@@ -83,11 +89,15 @@ impl<E> Outcomes<E> {
     /// lock.
     pub(super) fn record(&mut self, end: End<E>) -> Option<TaskError<E>> {
         // For the reports: an aborted task has not ended by itself.
-        self.counts.ended += u64::from(!matches!(end, End::Aborted));
+        self.counts.ended += u64::from(!matches!(end, End::Aborted(_)));
         match end {
             End::Finished => self.counts.finished += 1,
             End::Failed(error) => return self.fail(error),
-            End::Aborted => self.counts.aborted += 1,
+            End::Aborted(None) => self.counts.aborted += 1,
+            End::Aborted(Some(panic)) => {
+                self.counts.aborted_panicked += 1;
+                return self.fail(panic);
+            }
         }
         None
     }

@@ -420,20 +420,23 @@ impl<E: Send + 'static> Pool<E> {
 
     fn ended<O: TaskOutput<E>>(self: &Arc<Self>, meta: &TaskMeta, end: run::End<O>) {
         let index = meta.index;
-        let end = match end.map(|end| end.map(|output| output.into_result(Sealed::NEW))) {
-            None => End::Aborted,
-            Some(Ok(Ok(()))) => End::Finished,
-            Some(Ok(Err(error))) => End::Failed(TaskError::Failed { index, error }),
-            Some(Err(payload)) => {
-                let panic = run::panicked(self.name(), index, meta.spawned_at, payload);
-                End::Failed(TaskError::Panicked(panic))
-            }
+        let panicked = |payload| {
+            let panic = run::panicked(self.name(), index, meta.spawned_at, payload);
+            TaskError::Panicked(panic)
+        };
+        let end = match end {
+            run::End::Dropped(dropped) => End::Aborted(dropped.err().map(panicked)),
+            run::End::Ended(Err(payload)) => End::Failed(panicked(payload)),
+            run::End::Ended(Ok(output)) => match output.into_result(Sealed::NEW) {
+                Ok(()) => End::Finished,
+                Err(error) => End::Failed(TaskError::Failed { index, error }),
+            },
         };
         // The failure, its effect on the lifecycle and the count are one step: from here on no queued task starts.
         let mut state = self.lock_in_time();
         let mut others = self.on_failure(&mut state, end.cause());
         // Dropped, and not by the group: its runtime was shut down, so no task can run any more.
-        let is_lost = matches!(end, End::Aborted) && !state.abort_handles.is_aborting();
+        let is_lost = matches!(end, End::Aborted(_)) && !state.abort_handles.is_aborting();
         if is_lost && state.lifecycle.stop() {
             self.set_cause(Cause::Cancelled);
             others = OnError::Cancel;
