@@ -8,6 +8,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::common::error::TaskError;
+use crate::common::panic::Guarded;
 use crate::common::time::{CENTURY, later};
 
 /// The reason why a combinator was stopped.
@@ -27,10 +28,11 @@ impl<E> From<Stop> for TaskError<E> {
 }
 
 /// Waits for an instant. Until its first poll it needs no runtime.
-#[derive(Debug)]
 pub(super) struct Timer {
     at: Instant,
-    sleep: Option<Pin<Box<Sleep>>>,
+    // Guarded, since it holds a waker, and is dropped together with values of the user: of their destructors only one
+    // may panic.
+    sleep: Option<Guarded<Pin<Box<Sleep>>>>,
 }
 
 impl Timer {
@@ -58,7 +60,7 @@ impl Timer {
         }
         let sleep = self
             .sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(self.at)));
+            .get_or_insert_with(|| Guarded::new(Box::pin(sleep_until(self.at))));
         sleep.as_mut().poll(cx)
     }
 }
@@ -66,11 +68,12 @@ impl Timer {
 /// A token and a deadline, both optional, and the future that waits for the token.
 ///
 /// That is made at the first poll: until then a combinator needs no runtime.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct StopSignal {
     token: Option<CancellationToken>,
     deadline: Option<Timer>,
-    cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    // Guarded like a timer's sleep.
+    cancelled: Option<Guarded<Pin<Box<WaitForCancellationFutureOwned>>>>,
 }
 
 /// What waits for the token and for the deadline is made anew.
@@ -134,7 +137,7 @@ impl StopSignal {
         let token = self.token.as_ref()?;
         let cancelled = self
             .cancelled
-            .get_or_insert_with(|| Box::pin(token.clone().cancelled_owned()));
+            .get_or_insert_with(|| Guarded::new(Box::pin(token.clone().cancelled_owned())));
         if cancelled.as_mut().poll(cx).is_pending() {
             return None;
         }

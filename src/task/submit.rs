@@ -11,7 +11,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::output::TaskOutput;
 use super::pool::{Caller, Pool, SubmitTicket, Submitted};
 use crate::ScheduleError;
-use crate::common::panic::ENDED;
+use crate::common::panic::{ENDED, Guarded};
 
 /// A future that waits until a group accepts a task; created by [`TaskGroup::submit`](super::TaskGroup::submit).
 ///
@@ -55,7 +55,11 @@ pub struct Submit<'a, F, E: Send + 'static> {
 
 enum Step<F> {
     New(F),
-    Queued(SubmitTicket<F>, Pin<Box<WaitForCancellationFutureOwned>>),
+    // Guarded, since it holds a waker: of its destructor and that of the task only one may panic.
+    Queued(
+        SubmitTicket<F>,
+        Guarded<Pin<Box<WaitForCancellationFutureOwned>>>,
+    ),
     Done,
 }
 
@@ -92,7 +96,7 @@ where
                     Submitted::Waiting(ticket) => ticket,
                 };
                 let cancelled = this.pool.token().clone().cancelled_owned();
-                this.step = Step::Queued(ticket, Box::pin(cancelled));
+                this.step = Step::Queued(ticket, Guarded::new(Box::pin(cancelled)));
             }
             step => this.step = step,
         }

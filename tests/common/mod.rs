@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, mpsc};
-use std::task::{Context, Wake};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use schedgroup::task::{OnError, TaskGroup};
@@ -292,6 +292,15 @@ pub(crate) fn poll_with_bomb(future: Pin<&mut impl Future>) {
     }
     let waker = Arc::new(Bomb).into();
     assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
+}
+
+/// A waker whose destructor panics.
+pub(crate) fn waker_with_bomb() -> Waker {
+    struct Bomb(#[expect(dead_code, reason = "it is dropped")] OnDrop<fn()>);
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {}
+    }
+    Arc::new(Bomb(OnDrop(|| panic!("in the destructor of a waker")))).into()
 }
 
 /// A key whose destructor panics, if it says so.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, beside, bounded, cancelled_after, context_of, counts, jump,
-    misuse, ms, on_both, panic_of, poll_once, poll_with_bomb, settle, watched,
+    misuse, ms, on_both, panic_of, poll_once, poll_with_bomb, settle, waker_with_bomb, watched,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -1001,6 +1001,41 @@ async fn all_that_a_retry_holds_may_panic_when_it_is_dropped() {
         assert_eq!(job.state(), JobState::Cancelled, "{in_an_attempt}");
     }
     group.wait().await.unwrap();
+}
+
+/// Whatever keeps the waker: the token, the deadline or the pause.
+#[tokio::test(start_paused = true)]
+async fn an_operation_and_a_waker_may_panic_when_their_retry_is_dropped() {
+    let retry = |pauses| {
+        let bomb = OnDrop(|| panic!("bomb"));
+        flow::retry(move || {
+            let _held = &bomb;
+            async move {
+                if pauses {
+                    Err::<(), _>(())
+                } else {
+                    pending().await
+                }
+            }
+        })
+        .delays(repeat(HOUR))
+    };
+    let in_two_hours = Instant::now() + 2 * HOUR;
+    let retries = [
+        retry(false).token(CancellationToken::new()),
+        retry(false).deadline(in_two_hours),
+        retry(true),
+    ];
+    for retry in retries {
+        let mut retry = Box::pin(retry);
+        let waker = waker_with_bomb();
+        for _ in 0..2 {
+            let polled = retry.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+        }
+        drop(waker);
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(retry))).is_err());
+    }
 }
 
 /// What it returned too: then only the panic of the attempt goes on.

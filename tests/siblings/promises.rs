@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Context;
 use std::time::Duration;
 
 use schedgroup::task::Cause;
@@ -11,7 +12,7 @@ use schedgroup::{ScheduleError, TaskError};
 
 use crate::common::{
     Flag, Hold, OnDrop, bounded, misuse, multi_thread, poll_once, poll_with_bomb, settle, sized,
-    until, watched,
+    until, waker_with_bomb, watched,
 };
 
 #[test]
@@ -232,6 +233,23 @@ fn a_task_whose_destructor_panics_with_its_runtime_cancels_its_group() {
     });
     drop(home);
     assert_eq!(group.cause(), Some(Cause::Cancelled));
+}
+
+/// Two panics at the same time would end the process: only that of the task's destructor goes on in the caller.
+#[tokio::test]
+async fn a_submit_that_is_dropped_may_panic_in_its_task_and_in_its_waker() {
+    let group = TaskGroup::<()>::builder().limit(1).build();
+    group.spawn(std::future::pending::<Result<_, _>>());
+    let bomb = OnDrop(|| panic!("in a destructor"));
+    let mut submit = Box::pin(group.submit(async move {
+        let _bomb = bomb;
+        Ok(())
+    }));
+    let waker = waker_with_bomb();
+    let polled = submit.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(waker);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(submit))).is_err());
 }
 
 /// The destructor of a skipped task spawns in the same group: no lock is held, nothing hangs.
