@@ -1,9 +1,10 @@
 //! Keyed groups that end while other threads use them: no value may be lost, no run of a key may overlap another one in
 //! an exclusive group, and nothing may hang.
 
+use std::hash::{Hash, Hasher};
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup, KeyedHandle, OnDuplicate};
@@ -16,6 +17,52 @@ use crate::{Xorshift, two_workers};
 const KEYS: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 const FAR: Duration = Duration::from_secs(3600);
+
+/// In a crowded race most entries are expired, and runs take long: in an exclusive group many entries wait for the run of
+/// their key.
+static IS_CROWDED: AtomicBool = AtomicBool::new(false);
+
+fn is_crowded() -> bool {
+    IS_CROWDED.load(Relaxed)
+}
+
+fn keys() -> u64 {
+    if is_crowded() { 2 } else { KEYS }
+}
+
+/// In a crowded race calls often take their time in `Hash`, which is called before the locks are taken, and in `Eq`, which
+/// is called under that of the table. What was looked at before the lock, such as the time, has changed by then.
+#[derive(Clone, Copy, Eq)]
+struct Key(u64);
+
+/// Returns another random number at each call.
+fn any() -> u64 {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    CALLS
+        .fetch_add(1, Relaxed)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        >> 32
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match any() % 32 {
+            0 if is_crowded() => std::thread::sleep(Duration::from_micros(any() % 1500)),
+            1..=4 if is_crowded() => std::thread::yield_now(),
+            _ => {}
+        }
+        self.0.hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        if is_crowded() && any() % 16 == 0 {
+            std::thread::yield_now();
+        }
+        self.0 == other.0
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
@@ -40,8 +87,8 @@ struct Ledger {
     dropped: AtomicU64,
     /// Entries that the group must have counted as jobs.
     entries: AtomicU64,
-    /// Debounces of a pending entry: each of them makes another job if the entry is just being started.
-    debounced: AtomicU64,
+    /// Moves of a pending entry: each of them makes another job if the entry is just being started.
+    moved: AtomicU64,
     finished: AtomicU64,
     panicked: AtomicU64,
     aborted: AtomicU64,
@@ -71,7 +118,7 @@ impl Ledger {
     fn inserted(&self, inserted: Inserted<Value>, key: u64, is_debounce: bool) -> bool {
         let is_rejected = matches!(inserted, Inserted::Rejected(_));
         match &inserted {
-            Inserted::Replaced(_) if is_debounce => add(&self.debounced, 1_u64),
+            Inserted::Replaced(_) if is_debounce => add(&self.moved, 1_u64),
             Inserted::New | Inserted::Replaced(_) => add(&self.entries, 1_u64),
             _ => add(&self.wrong, is_debounce && !is_rejected),
         }
@@ -156,15 +203,15 @@ impl Drop for Run {
 }
 
 /// The handler: it returns at once or yields some times, may insert a value for its own or another key, and may panic.
-async fn handle(mut run: Run, context: KeyedContext<u64, Value>, lives: u64, mut random: Xorshift) {
-    for _ in 0..random.below(4) {
+async fn handle(mut run: Run, context: KeyedContext<Key, Value>, lives: u64, mut random: Xorshift) {
+    for _ in 0..random.below(if is_crowded() { 2000 } else { 4 }) {
         tokio::task::yield_now().await;
     }
     if lives > 0 {
-        let key = (run.key + random.below(2)) % KEYS;
+        let key = (run.key + random.below(2)) % keys();
         let value = run.ledger.value(key, lives - 1);
         let delay = Duration::from_micros(random.below(50));
-        let inserted = context.insert_after(key, value, delay, rule(&mut random));
+        let inserted = context.insert_after(Key(key), value, delay, rule(&mut random));
         run.ledger.inserted(inserted, key, false);
     }
     if random.below(50) == 0 {
@@ -186,21 +233,22 @@ fn rule(random: &mut Xorshift) -> OnDuplicate {
 }
 
 /// Calls the methods by key until the group rejects a value, and then removes far entries if `wait` would not return.
-fn produce(entries: &KeyedHandle<u64, Value>, ledger: &Arc<Ledger>, end: End, random: Xorshift) {
+fn produce(entries: &KeyedHandle<Key, Value>, ledger: &Arc<Ledger>, end: End, random: Xorshift) {
     call_all(entries, ledger, end, random);
     let far = tokio::time::Instant::now() + FAR / 2;
     for key in (0..KEYS).filter(|_| end == End::Wait) {
-        if entries.deadline(&key).is_some_and(|at| at > far) {
-            if let Some(value) = entries.remove(&key) {
+        if entries.deadline(&Key(key)).is_some_and(|at| at > far) {
+            if let Some(value) = entries.remove(&Key(key)) {
                 value.give_back(key);
             }
         }
     }
 }
 
-/// Calls every method by key, at random, until the group rejects a value, but at most 100 times.
+/// Calls every method by key, at random, until the group rejects a value, but at most 100 times, or 60 times in a crowded
+/// race.
 fn call_all(
-    entries: &KeyedHandle<u64, Value>,
+    entries: &KeyedHandle<Key, Value>,
     ledger: &Arc<Ledger>,
     end: End,
     mut random: Xorshift,
@@ -208,25 +256,27 @@ fn call_all(
     // Far entries never expire by themselves. `wait` returns since they are removed at the end; but no handle is left
     // to remove them if all are dropped.
     let has_far = end != End::DropHandles;
-    for _ in 0..100 {
+    let (calls, longest) = if is_crowded() { (60, 1000) } else { (100, 100) };
+    for _ in 0..calls {
         if random.below(4) == 0 {
             // The workers start what is due meanwhile.
             (0..random.below(1000)).for_each(|_| std::hint::spin_loop());
         }
-        let key = random.below(KEYS);
+        let key = random.below(keys());
         let delay = match random.below(4) {
             0 => Duration::ZERO,
             1 if has_far => FAR,
-            _ => Duration::from_micros(random.below(100)),
+            _ => Duration::from_micros(random.below(longest)),
         };
         let value = || ledger.value(key, delay.subsec_micros() as u64 % 3);
-        let rejected = match random.below(16) {
+        let expires = is_crowded() && random.below(2) == 0;
+        let rejected = match if expires { 11 } else { random.below(16) } {
             0..=5 => {
-                let inserted = entries.insert_after(key, value(), delay, rule(&mut random));
+                let inserted = entries.insert_after(Key(key), value(), delay, rule(&mut random));
                 ledger.inserted(inserted, key, false)
             }
             6 | 7 => {
-                let debounced = entries.debounce(key, delay, 2 * delay, value());
+                let debounced = entries.debounce(Key(key), delay, 2 * delay, value());
                 ledger.inserted(debounced, key, true)
             }
             8 | 9 => {
@@ -240,9 +290,9 @@ fn call_all(
                     value.events += 1;
                     add(&ledger.made, 1_u64);
                 };
-                let accepted = entries.debounce_with(key, delay, 2 * delay, make, update);
+                let accepted = entries.debounce_with(Key(key), delay, 2 * delay, make, update);
                 add(&ledger.entries, made && accepted);
-                add(&ledger.debounced, updated);
+                add(&ledger.moved, updated);
                 // One of them was called if it was accepted.
                 add(
                     &ledger.wrong,
@@ -251,19 +301,20 @@ fn call_all(
                 !accepted
             }
             10 => {
-                entries.reset_after(&key, delay);
+                let moved = entries.reset_after(&Key(key), delay);
+                add(&ledger.moved, moved);
                 false
             }
             11 => {
-                entries.expire(&key);
+                entries.expire(&Key(key));
                 false
             }
             12 => {
-                entries.abort(&key);
+                entries.abort(&Key(key));
                 false
             }
             13 | 14 => {
-                if let Some(value) = entries.remove(&key) {
+                if let Some(value) = entries.remove(&Key(key)) {
                     value.give_back(key);
                 }
                 false
@@ -273,7 +324,7 @@ fn call_all(
                 false
             }
             _ => {
-                entries.with(&key, |value| add(&ledger.wrong, value.key != key));
+                entries.with(&Key(key), |value| add(&ledger.wrong, value.key != key));
                 false
             }
         };
@@ -284,9 +335,9 @@ fn call_all(
 }
 
 /// Counts the values that came back. Returns how many they were.
-fn give_back(values: Vec<(u64, Value)>) -> usize {
+fn give_back(values: Vec<(Key, Value)>) -> usize {
     let count = values.len();
-    for (key, value) in values {
+    for (Key(key), value) in values {
         value.give_back(key);
     }
     count
@@ -352,11 +403,14 @@ pub(crate) fn keyed_races(races: u64) -> u64 {
 /// The counts, and how many values they do not tell of; `None` if it hangs.
 fn race(runtime: &Runtime, end: End, exclusive: bool, round: u64) -> Option<([u64; 7], u64)> {
     let ledger = Arc::new(Ledger::default());
+    // Where nothing that waits is dropped, and at most two runs take all slots.
+    let is_crowded = exclusive && round % 3 == 1 && matches!(end, End::Wait | End::DropHandles);
+    IS_CROWDED.store(is_crowded, Relaxed);
     let random =
         move |number: u64| Xorshift((1000 * round + number).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let handler = {
         let ledger = Arc::clone(&ledger);
-        move |context, key, value: Value| {
+        move |context, Key(key), value: Value| {
             let run = Run::begin(&ledger, key);
             let (lives, random) = (value.lives, random(3 + ledger.handled.load(SeqCst)));
             value.comes_out(key, |ledger| &ledger.handled);
@@ -442,7 +496,7 @@ fn astray(ledger: &Ledger, stats: &Stats, end: End, exclusive: bool, ended: &End
     }
     let jobs = stats.finished + stats.cancelled + stats.panicked;
     let fewest = load(&ledger.entries);
-    astray += jobs.abs_diff(jobs.clamp(fewest, fewest + load(&ledger.debounced)));
+    astray += jobs.abs_diff(jobs.clamp(fewest, fewest + load(&ledger.moved)));
     astray += stats.finished.abs_diff(load(&ledger.finished));
     astray += stats.panicked.abs_diff(load(&ledger.panicked));
     astray += load(&ledger.aborted).saturating_sub(stats.cancelled);
@@ -468,7 +522,7 @@ struct Ended {
     report: Option<Report>,
 }
 
-async fn end_of(owner: &KeyedGroup<u64, Value>, end: End, round: u64, ledger: &Ledger) -> Ended {
+async fn end_of(owner: &KeyedGroup<Key, Value>, end: End, round: u64, ledger: &Ledger) -> Ended {
     let grace = Duration::from_micros(round % 2 * 50);
     let ending = match end {
         End::Wait | End::DropHandles => {
