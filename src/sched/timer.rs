@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::task::coop;
 use tokio::time::{Sleep, sleep_until};
 
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
@@ -93,26 +94,26 @@ impl Timer {
         self.sleep.as_mut().poll(cx)
     }
 
-    /// Sets the timer to `at`, if that is earlier. Returns whether the driver was woken at once instead, since `at` has
-    /// come or there is a timerfd.
+    /// Sets the timer to `at`, if that is earlier. Returns whether the driver was woken at once instead: `at` has come,
+    /// there is a timerfd, or the calling task has used up its budget, so that the sleep cannot be polled.
     pub(super) fn wake_at(&mut self, at: Timestamp) -> bool {
         let Some(waker) = &self.waker else {
             return false;
         };
         let now = self.clock.now();
-        let mut is_due = at <= now || self.fine.is_some();
+        let mut wakes = at <= now || self.fine.is_some() || !coop::has_budget_remaining();
         let at = time_to_wake(at, now);
-        if !is_due && at < self.at {
+        if !wakes && at < self.at {
             self.at = at;
             self.sleep.as_mut().reset(self.clock.instant(at));
             // Polled, since the sleep has no waker if it was not set before, or has elapsed.
             let mut cx = Context::from_waker(waker);
-            is_due = self.sleep.as_mut().poll(&mut cx).is_ready();
+            wakes = self.sleep.as_mut().poll(&mut cx).is_ready();
         }
-        if is_due {
+        if wakes {
             waker.wake_by_ref();
         }
-        is_due
+        wakes
     }
 }
 

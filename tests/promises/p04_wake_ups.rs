@@ -2,14 +2,18 @@
 //! pending or running. And none is spent on a later job.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use schedgroup::{Group, JobHandle, Next};
+use tokio::task::coop;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::common::{HOUR, Log, beside, ms, on_both, poll_once, settle};
+use crate::common::{
+    HOUR, Log, beside, bounded, ms, multi_thread, on_both, poll_once, settle, watched,
+};
 
 #[tokio::test(start_paused = true)]
 async fn each_earlier_job_re_arms_the_sleep() {
@@ -151,6 +155,26 @@ async fn a_job_runs_at_its_time_whatever_the_timer_was_set_to() {
             assert_eq!(ran.unwrap(), begin + ms(20), "{former:?}, {idle} ms later");
         }
     }
+}
+
+/// Otherwise tokio would not poll the driver's sleep for it before it yields, and it blocks its thread instead.
+#[test]
+fn a_job_runs_at_its_time_though_its_scheduler_has_used_up_its_budget() {
+    watched(|| {
+        multi_thread().block_on(bounded(async {
+            let group = Group::new();
+            group.delay_with(Duration::ZERO, |context| async move {
+                while coop::has_budget_remaining() {
+                    coop::consume_budget().await;
+                }
+                let (tell, told) = mpsc::channel();
+                context.delay(ms(5), async move { tell.send(()).unwrap() });
+                let told = told.recv_timeout(Duration::from_secs(10));
+                told.expect("the other job should have run by now");
+            });
+            group.wait().await.unwrap();
+        }));
+    });
 }
 
 #[tokio::test(start_paused = true)]
