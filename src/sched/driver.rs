@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -291,11 +291,12 @@ impl Driver {
                 Some(Poll::Ready(())) => return Poll::Ready(true),
                 Some(Poll::Pending) => asleep = true,
             }
-            // A cancel before this poll resolves it, and a later one wakes this task. One registration is enough for
-            // the life of the driver, since the waker of a task stays the same.
+            // A cancel before this poll resolves it, and a later one notifies the driver. One registration is enough for
+            // the life of the driver, since `Shared` stays the same.
             match &mut self.cancelled {
                 Some(cancelled) if !self.listens => {
-                    let heard = cancelled.as_mut().poll(cx);
+                    let waker = Waker::from(Arc::clone(&self.shared));
+                    let heard = cancelled.as_mut().poll(&mut Context::from_waker(&waker));
                     self.listens = heard.is_pending();
                     if heard.is_ready() {
                         self.cancelled = None;
@@ -350,7 +351,6 @@ mod tests {
     use std::panic::Location;
     use std::sync::Weak;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-    use std::task::{Context, Waker};
 
     use tokio::time::{Instant, advance};
     use tokio_util::sync::CancellationToken;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
+use std::task::Wake;
 use std::time::Duration;
 
 // Under the scheduler of tests/shuttle a task is a thread.
@@ -100,6 +101,17 @@ struct Restore(usize);
 impl Drop for Restore {
     fn drop(&mut self) {
         CURRENT_GROUP.with(|current| current.set(self.0));
+    }
+}
+
+/// The driver's waker for the token. Unlike that of its task, it lets other threads steal the driver.
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        // Nothing else is done here, not even what `enter` does, since the caller may hold a lock of a parent token.
+        let driver = self.lock().inbox.notify();
+        if let Some(driver) = driver {
+            self.wake_driver(driver);
+        }
     }
 }
 
@@ -246,7 +258,7 @@ impl Shared {
             }
             // The panic of each waker is caught, or the tasks behind it would never be woken.
             panic::wake_each(effects.wake);
-            // The job that has ended the group may block its thread next.
+            // What this thread does next may block it: a job, or a destructor of a pending job.
             self.make_stealable();
         }
         drop(effects.unused);

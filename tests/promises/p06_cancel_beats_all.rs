@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{assert_cancelled, assert_deadline_exceeded, panic_message};
 use crate::common::{
-    Flag, HOUR, Hold, Log, Woken, beside, bounded, counts, jump, ms, multi_thread, on_both,
+    Flag, HOUR, Hold, Log, OnDrop, Woken, beside, bounded, counts, jump, ms, multi_thread, on_both,
     poll_once, settle, watched,
 };
 
@@ -674,6 +674,45 @@ fn wait_returns_though_the_job_that_has_cancelled_the_group_blocks_its_thread() 
                 told.recv_timeout(Duration::from_secs(10)).unwrap();
             });
             assert_cancelled(&waiter.await.unwrap());
+        }));
+    });
+}
+
+/// tokio keeps a task that is woken by another task for the thread of that task, which is blocked here.
+#[test]
+fn pending_jobs_are_dropped_while_the_task_that_cancels_blocks_its_thread() {
+    for way in ["cancel", "token"] {
+        watched(move || {
+            multi_thread().block_on(bounded(async {
+                let token = CancellationToken::new();
+                let group = group_for(way, &token);
+                let (tell, told) = mpsc::channel();
+                let held = OnDrop(move || _ = tell.send(()));
+                group.delay(HOUR, async move { drop(held) });
+                let cancels = async move {
+                    end_at_ten(way, &group, &token).await;
+                    told.recv_timeout(Duration::from_secs(10))
+                };
+                let dropped = tokio::spawn(cancels).await.unwrap();
+                assert!(dropped.is_ok(), "{way}: it was not dropped in time");
+            }));
+        });
+    }
+}
+
+/// The driver, which has woken the task that waits, drops the job next.
+#[test]
+fn wait_returns_the_reason_at_once_while_a_destructor_of_a_pending_job_blocks_its_thread() {
+    watched(|| {
+        multi_thread().block_on(bounded(async {
+            let group = Group::builder().timeout(ms(20)).build();
+            let (tell, told) = mpsc::channel();
+            let held = OnDrop(move || _ = told.recv_timeout(Duration::from_secs(10)));
+            group.delay(HOUR, async move { drop(held) });
+            let waits = async move { (group.wait().await, tell.send(())) };
+            let (outcome, in_time) = tokio::spawn(waits).await.unwrap();
+            assert_deadline_exceeded(&outcome);
+            assert!(in_time.is_ok(), "the destructor has given up");
         }));
     });
 }
