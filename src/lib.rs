@@ -57,7 +57,9 @@
 //! The driver task only keeps the deadlines. Due jobs are run by worker tasks of the group, normally at most as many as
 //! the runtime has worker threads, so jobs run in parallel. No job has a task of its own: a job that awaits costs one
 //! small allocation, and when it is woken any of the workers polls it again. A job that blocks its thread keeps a
-//! worker busy and cannot be aborted. Move blocking work to [`spawn_blocking`](tokio::task::spawn_blocking).
+//! worker busy and cannot be aborted, and it holds up a task that the job before it has just woken, such as one that
+//! awaits its [`JoinHandle`]: tokio keeps that task for the same thread. Move blocking work to
+//! [`spawn_blocking`](tokio::task::spawn_blocking).
 //!
 //! A job is `Send + 'static`, as for [`tokio::spawn`]. Its panic ends that job alone, unless the program is built with
 //! `panic = "abort"`: then it ends the process.
