@@ -181,6 +181,21 @@ mod tests {
         assert_eq!(woken_after(far, far, 2 * LONGEST).await, 0);
     }
 
+    /// Threads that schedule at once set it in any order.
+    #[tokio::test(start_paused = true)]
+    async fn it_stays_at_the_earliest_time_that_it_was_set_to() {
+        let count = Arc::<Count>::default();
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let (mut timer, now) = timer();
+        assert!(timer.park(now.after(20 * MS), now, &mut cx).is_pending());
+        for at in [5, 10] {
+            assert!(!timer.wake_at(now.after(at * MS)));
+        }
+        advance(5 * MS).await;
+        assert_eq!(count.0.load(Relaxed), 1);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_is_not_set_for_a_driver_that_never_parked() {
         let (mut timer, now) = timer();
