@@ -1175,6 +1175,64 @@ async fn an_entry_that_falls_due_during_its_expire_keeps_its_turn() {
     assert_eq!(log.labels(), [0, 3, 1, 2, 4]);
 }
 
+/// Its turn has come, but it waits for a slot, and the others are queued behind it.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_moved_or_taken_out_in_its_turn_passes_it_on() {
+    type Keyed = KeyedGroup<char, usize>;
+    /// Its name, the call, and what runs in the end.
+    type Verb = (&'static str, fn(&Keyed), &'static [usize]);
+    let verbs: [Verb; 3] = [
+        (
+            "remove",
+            |keyed| assert_eq!(keyed.remove(&'k'), Some(2)),
+            &[1],
+        ),
+        (
+            "reset",
+            |keyed| assert!(keyed.reset_after(&'k', ms(500))),
+            &[1, 2],
+        ),
+        (
+            "replace",
+            |keyed| {
+                let replaced = keyed.insert_after('k', 5, ms(500), Replace);
+                assert_eq!(replaced, Inserted::Replaced(2));
+            },
+            &[1, 5],
+        ),
+    ];
+    for (name, verb, last) in verbs {
+        let (log, holds) = (Log::new(), [(); 6].map(|()| Hold::new()));
+        let (runs, held) = (log.clone(), holds.clone());
+        let builder = KeyedGroup::builder().exclusive().max_running(2);
+        let keyed: Keyed = builder.build_with(move |_, _, value: usize| {
+            runs.push(value);
+            held[value].job()
+        });
+        let early = Instant::now();
+        sleep(ms(1)).await;
+        keyed.insert_after('k', 0, Duration::ZERO, Replace);
+        settle().await;
+        keyed.insert_after('k', 1, HOUR, Replace);
+        assert!(keyed.expire(&'k'), "{name}");
+        keyed.insert_at('k', 2, early, Replace);
+        settle().await;
+        for (key, value) in [('l', 3), ('m', 4)] {
+            keyed.insert_after(key, value, Duration::ZERO, Replace);
+            settle().await;
+        }
+        // Its slot goes to 4, which has waited longer than 2, the next of its key.
+        holds[0].release();
+        settle().await;
+        assert_eq!(log.labels(), [0, 3, 4], "{name}");
+        verb(&keyed);
+        holds.iter().for_each(Hold::release);
+        let ended = timeout(HOUR, keyed.wait()).await;
+        assert!(ended.is_ok(), "{name}: {:?}", keyed.stats());
+        assert_eq!(log.labels(), last, "{name}");
+    }
+}
+
 /// The end of a run looks at the next of them only, and not at all.
 #[tokio::test(start_paused = true)]
 async fn entries_that_were_expired_under_one_key_run_in_turn() {

@@ -688,6 +688,17 @@ async fn errors_of_a_group_that_is_never_waited_for_may_panic_in_their_destructo
     drop(group);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dropped_group_leaves_no_timer_of_its_deadline() {
+    let before = alive_tasks();
+    let group = TaskGroup::<()>::builder().timeout(HOUR).build();
+    settle().await;
+    assert_eq!(alive_tasks(), before + 1);
+    drop(group);
+    settle().await;
+    assert_eq!(alive_tasks(), before);
+}
+
 /// Also if it is the only one that was ever queued.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_parent_drops_what_is_queued_behind_a_task_that_does_not_end() {

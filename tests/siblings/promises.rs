@@ -11,8 +11,8 @@ use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{ScheduleError, TaskError};
 
 use crate::common::{
-    Flag, Hold, OnDrop, bounded, misuse, multi_thread, poll_once, poll_with_bomb, settle, sized,
-    until, waker_with_bomb, watched,
+    Flag, Hold, OnDrop, bounded, misuse, multi_thread, panic_of, poll_once, poll_with_bomb, settle,
+    sized, until, waker_with_bomb, watched,
 };
 
 #[test]
@@ -278,6 +278,32 @@ async fn a_skipped_task_may_call_back_into_the_group() {
     let outcome = bounded(group.wait()).await;
     assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
     assert_eq!((dropped.load(SeqCst), group.stats().skipped), (3, 6));
+}
+
+#[test]
+fn a_rejected_task_may_call_back_into_the_group() {
+    watched(|| {
+        let runtime = multi_thread();
+        let group = TaskGroup::<()>::builder()
+            .runtime(runtime.handle().clone())
+            .build();
+        runtime.block_on(group.wait()).unwrap();
+        let (handle, dropped) = (group.handle(), Arc::<AtomicUsize>::default());
+        let task = || {
+            let (handle, dropped) = (handle.clone(), Arc::clone(&dropped));
+            let calls = OnDrop(move || {
+                handle.spawn(async { Ok(()) });
+                dropped.fetch_add(1, SeqCst);
+            });
+            async move {
+                let _calls = calls;
+                Ok(())
+            }
+        };
+        handle.spawn(task());
+        panic_of(|| group.spawn(task()));
+        assert_eq!(dropped.load(SeqCst), 2);
+    });
 }
 
 /// On a runtime that is gone each start ends its task at once: the others follow without a stack.
