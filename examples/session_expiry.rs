@@ -1,7 +1,7 @@
 //! Shows sessions with a cart each, which expire when they have been idle for 500 ms.
 //!
-//! You should see that ada, who takes something each 100 ms, expires 500 ms after the last time; that ben logs out; and that
-//! carl is still there at the end, so the shutdown returns his cart.
+//! You should see that ada, who takes something each 100 ms, expires 500 ms after the last time; that ben logs out; and
+//! that carl is still there at the end, so the shutdown returns his cart.
 //!
 //! ```sh
 //! cargo run --example session_expiry

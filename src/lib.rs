@@ -71,8 +71,8 @@
 //!
 //! On a paused clock (`#[tokio::test(start_paused = true)]`) a job starts at its deadline, rounded up to a millisecond,
 //! and no real time passes. A test that sleeps until that very instant may resume before the job has run, since both
-//! are woken at once: let it sleep a millisecond longer, or wait for the job. `group.wait().await` runs all jobs to their
-//! end, and `Instant::now()` is then the instant at which the last one ended.
+//! are woken at once: let it sleep a millisecond longer, or wait for the job. `group.wait().await` runs all jobs to
+//! their end, and `Instant::now()` is then the instant at which the last one ended.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,8 +93,8 @@
 //! ```
 //!
 //! `tokio::time::advance` moves the clock in one step: all jobs that are due on the way start at its end, series miss
-//! ticks, and it may return before a due job has run. A `sleep` stops at each deadline on the way. Jobs by the wall clock
-//! need a [`WallClock::new`](periodic::WallClock::new) that follows the paused clock.
+//! ticks, and it may return before a due job has run. A `sleep` stops at each deadline on the way. Jobs by the wall
+//! clock need a [`WallClock::new`](periodic::WallClock::new) that follows the paused clock.
 //!
 //! # Tracing
 //!

@@ -1118,8 +1118,8 @@ async fn a_run_is_aborted_by_its_key_and_the_next_one_follows() {
     assert_eq!((stats.finished, stats.cancelled), (1, 1));
 }
 
-/// The time of an `expire` was read before the lock was taken. An entry that came to wait for its key's run in between was
-/// moved out of its turn, but stayed in the queue; what waited behind it never started.
+/// The time of an `expire` was read before the lock was taken. An entry that came to wait for its key's run in between
+/// was moved out of its turn, but stayed in the queue; what waited behind it never started.
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_falls_due_during_its_expire_keeps_its_turn() {
     static LATE: Barrier = Barrier::new(2);

@@ -1,5 +1,5 @@
-//! The queue of deadlines beside the plain heap that it is built around: all entries in, then all out in order. Times are
-//! for all entries of a row; the line below them says how many entries went in and out in a second.
+//! The queue of deadlines beside the plain heap that it is built around: all entries in, then all out in order. Times
+//! are for all entries of a row; the line below them says how many entries went in and out in a second.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

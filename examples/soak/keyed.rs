@@ -18,8 +18,8 @@ const KEYS: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 const FAR: Duration = Duration::from_secs(3600);
 
-/// In a crowded race most entries are expired, and runs take long: in an exclusive group many entries wait for the run of
-/// their key.
+/// In a crowded race most entries are expired, and runs take long: in an exclusive group many entries wait for the run
+/// of their key.
 static IS_CROWDED: AtomicBool = AtomicBool::new(false);
 
 fn is_crowded() -> bool {
@@ -30,8 +30,8 @@ fn keys() -> u64 {
     if is_crowded() { 2 } else { KEYS }
 }
 
-/// In a crowded race calls often take their time in `Hash`, which is called before the locks are taken, and in `Eq`, which
-/// is called under that of the table. What was looked at before the lock, such as the time, has changed by then.
+/// In a crowded race calls often take their time in `Hash`, which is called before the locks are taken, and in `Eq`,
+/// which is called under that of the table. What was looked at before the lock, such as the time, has changed by then.
 #[derive(Clone, Copy, Eq)]
 struct Key(u64);
 
@@ -245,8 +245,8 @@ fn produce(entries: &KeyedHandle<Key, Value>, ledger: &Arc<Ledger>, end: End, ra
     }
 }
 
-/// Calls every method by key, at random, until the group rejects a value, but at most 100 times, or 60 times in a crowded
-/// race.
+/// Calls every method by key, at random, until the group rejects a value, but at most 100 times, or 60 times in a
+/// crowded race.
 fn call_all(
     entries: &KeyedHandle<Key, Value>,
     ledger: &Arc<Ledger>,

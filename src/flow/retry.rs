@@ -181,8 +181,8 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     /// Any iterator of durations can be used, such as an array or `std::iter::repeat`. Exponential backoff is
     /// `std::iter::successors(Some(first), |delay| Some((*delay * 2).min(longest)))`; with the crate rand,
     /// `.map(|delay| delay.mul_f64(rand::random_range(0.5..1.0)))` adds jitter to it. With the crate backon it is
-    /// `ExponentialBuilder::default().with_jitter().without_max_times().build()`, where `build` is a method of the trait
-    /// `BackoffBuilder`; without `without_max_times` these delays end after three, whatever `attempts` is.
+    /// `ExponentialBuilder::default().with_jitter().without_max_times().build()`, where `build` is a method of the
+    /// trait `BackoffBuilder`; without `without_max_times` these delays end after three, whatever `attempts` is.
     ///
     /// # Examples
     ///

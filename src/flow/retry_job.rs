@@ -19,8 +19,8 @@ use crate::{Group, Handle, JobContext, JobHandle, Next};
 impl<O, F, E> Retry<'static, O, F, E> {
     /// Makes the attempts as one job of a scheduling group, the first of them at once.
     ///
-    /// Pass a reference, `&group`, or `&*group` if the group is in an `Arc`: a `Group` that is passed by value is dropped
-    /// in the call, and the retry with it.
+    /// Pass a reference, `&group`, or `&*group` if the group is in an `Arc`: a `Group` that is passed by value is
+    /// dropped in the call, and the retry with it.
     ///
     /// A pause is a deadline in the group's heap: during a pause the job is pending, has no task, and takes no slot of
     /// `max_running`. The [`job`](RetryHandle::job) of the returned handle can be cancelled, aborted or moved like any
@@ -305,9 +305,9 @@ pub struct RetryHandle<T, E> {
 impl<T, E> RetryHandle<T, E> {
     /// Returns the handle of the job that makes the attempts, to cancel, abort or move it, or to query its state.
     ///
-    /// A cancel during an attempt lets it finish, and makes it the last: if it returns a value, so does the retry, and the
-    /// job has finished. An abort drops the attempt at its next await. To cancel retries by an id of your own, keep clones
-    /// of their handles in a map.
+    /// A cancel during an attempt lets it finish, and makes it the last: if it returns a value, so does the retry, and
+    /// the job has finished. An abort drops the attempt at its next await. To cancel retries by an id of your own, keep
+    /// clones of their handles in a map.
     ///
     /// # Examples
     ///

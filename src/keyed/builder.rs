@@ -249,9 +249,9 @@ where
     /// # }
     /// ```
     ///
-    /// In this example values expire after 100 seconds, and each is loaded again after 80, while it can still be read. To
-    /// remove a key, remove it from `refreshes` and abort its load there, and then remove it from `cache`: otherwise its
-    /// next load inserts it again.
+    /// In this example values expire after 100 seconds, and each is loaded again after 80, while it can still be read.
+    /// To remove a key, remove it from `refreshes` and abort its load there, and then remove it from `cache`: otherwise
+    /// its next load inserts it again.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -89,8 +89,8 @@
 //! # }
 //! ```
 //!
-//! A value in the channel has left the table: `remove` and `reset_after` do not find it. If the loop itself has to decide
-//! until it takes the value, keep the `DelayQueue`. To take all values at the end, await
+//! A value in the channel has left the table: `remove` and `reset_after` do not find it. If the loop itself has to
+//! decide until it takes the value, keep the `DelayQueue`. To take all values at the end, await
 //! [`wait`](KeyedGroup::wait), and then empty the channel.
 //!
 //! # What an entry costs

@@ -600,8 +600,8 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let expired = self.find(key, |table, row, jobs| {
-            // Read under the lock: an entry that waits for its key's run was due before, and must not be moved, since it
-            // stays in its queue.
+            // Read under the lock: an entry that waits for its key's run was due before, and must not be moved, since
+            // it stays in its queue.
             let now = self.group.now();
             let slot = table.slot(row);
             let expires = slot.is_some_and(|slot| jobs.expire(slot, now));

@@ -100,11 +100,11 @@ impl<'a> Every<'a> {
     ///
     /// If the clock is set forward over several ticks, the first of them runs when the step is noticed and the others
     /// are missed; with [`Burst`](MissedTicks::Burst) the last of them run. If the clock is set back by up to a period,
-    /// no tick runs twice: the series goes on where it was, and its next tick runs when the clock shows that tick's time.
-    /// If it is set back by more than a period, at once or in several steps between two ticks, the series starts anew
-    /// from the time that the clock shows now, and the times that come a second time have their ticks a second time. So
-    /// a clock that was far ahead for a moment does not silence a series; but no tick comes before `start`, so a start that
-    /// was read from such a clock is waited for.
+    /// no tick runs twice: the series goes on where it was, and its next tick runs when the clock shows that tick's
+    /// time. If it is set back by more than a period, at once or in several steps between two ticks, the series starts
+    /// anew from the time that the clock shows now, and the times that come a second time have their ticks a second
+    /// time. So a clock that was far ahead for a moment does not silence a series; but no tick comes before `start`, so
+    /// a start that was read from such a clock is waited for.
     ///
     /// It replaces an earlier [`starting_at`](Every::starting_at).
     ///

@@ -5,8 +5,8 @@
 //! the time of day, which people and time servers set forward and back; [`at`] creates a series at times that a
 //! calendar computes, such as a cron expression.
 //!
-//! `wait`, `drain` and `shutdown` of the group end a series. So a program first awaits whatever tells it to end, such as
-//! `tokio::signal::ctrl_c()`, and then calls one of them.
+//! `wait`, `drain` and `shutdown` of the group end a series. So a program first awaits whatever tells it to end, such
+//! as `tokio::signal::ctrl_c()`, and then calls one of them.
 //!
 //! ```
 //! use std::time::Duration;

@@ -105,8 +105,8 @@ impl Timetable {
         }
     }
 
-    /// Returns when a tick is due; far away rather than an overflow. `Duration::MAX` never comes: it is also that of the
-    /// last number, which stands for all ticks that cannot be counted.
+    /// Returns when a tick is due; far away rather than an overflow. `Duration::MAX` never comes: it is also that of
+    /// the last number, which stands for all ticks that cannot be counted.
     pub(super) fn due(&self, at: Position) -> Duration {
         if at.number == u64::MAX {
             return Duration::MAX;

@@ -14,8 +14,8 @@ impl WallClock {
     /// [`JobContext`] and returns the job.
     ///
     /// `wait` waits for it, as for every job. If the group rejects jobs, the closure is dropped and the returned handle
-    /// is a finished one. [`at_wall`](crate::Group::at_wall) is the same as a method of the group. A group that is in an
-    /// `Arc` is passed here as `&*group`.
+    /// is a finished one. [`at_wall`](crate::Group::at_wall) is the same as a method of the group. A group that is in
+    /// an `Arc` is passed here as `&*group`.
     ///
     /// # Examples
     ///

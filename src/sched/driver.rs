@@ -291,8 +291,8 @@ impl Driver {
                 Some(Poll::Ready(())) => return Poll::Ready(true),
                 Some(Poll::Pending) => asleep = true,
             }
-            // A cancel before this poll resolves it, and a later one notifies the driver. One registration is enough for
-            // the life of the driver, since `Shared` stays the same.
+            // A cancel before this poll resolves it, and a later one notifies the driver. One registration is enough
+            // for the life of the driver, since `Shared` stays the same.
             match &mut self.cancelled {
                 Some(cancelled) if !self.listens => {
                     let waker = Waker::from(Arc::clone(&self.shared));

@@ -163,8 +163,8 @@ impl Handle {
         admitted.is_err()
     }
 
-    /// Like [`repeat`](Handle::repeat), for a series that ends with `wait`. When that is called, a pending series runs once
-    /// more and at once, to see that its group drains; a running one ends with its present run. After that none is
+    /// Like [`repeat`](Handle::repeat), for a series that ends with `wait`. When that is called, a pending series runs
+    /// once more and at once, to see that its group drains; a running one ends with its present run. After that none is
     /// accepted, not even from a job.
     #[track_caller]
     pub(crate) fn repeat_until_wait<F, Fut>(&self, first: Instant, run: F) -> JobHandle
@@ -433,7 +433,8 @@ impl JobHandle {
         self.id
     }
 
-    /// Returns the instant at which the job is due; if it is running or has ended, the instant at which it was due last.
+    /// Returns the instant at which the job is due; if it is running or has ended, the instant at which it was due
+    /// last.
     ///
     /// # Examples
     ///

@@ -77,8 +77,8 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Report {
-    /// Jobs that ran to their end, by a panic or not. A repeating job whose run ends within the grace of a `shutdown` is
-    /// among them, whatever that run returns.
+    /// Jobs that ran to their end, by a panic or not. A repeating job whose run ends within the grace of a `shutdown`
+    /// is among them, whatever that run returns.
     pub finished: usize,
     /// Jobs that had started and were aborted, at the end of the grace or by a handle.
     pub aborted: usize,

@@ -67,8 +67,8 @@ pub(crate) async fn bounded<F: IntoFuture>(future: F) -> F::Output {
         .unwrap_or_else(|_| panic!("still not done after {PATIENCE:?}"))
 }
 
-/// Awaits `waits` beside `acts`. Once `acts` has ended, `waits` is not polled again unless it is woken: so a wake-up that is
-/// lost is a panic, on a paused clock at once.
+/// Awaits `waits` beside `acts`. Once `acts` has ended, `waits` is not polled again unless it is woken: so a wake-up
+/// that is lost is a panic, on a paused clock at once.
 pub(crate) async fn beside<T>(waits: impl Future<Output = T>, acts: impl Future<Output = ()>) -> T {
     let both = async { tokio::join!(biased; waits, acts) };
     bounded(both).await.0

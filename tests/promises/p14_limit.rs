@@ -514,8 +514,8 @@ fn the_slot_of_a_job_that_has_awaited_is_free_at_its_end_and_not_later() {
     }
 }
 
-/// Its worker has claimed it together with one that was woken and blocks its thread until a third has run in its slot. A
-/// fourth blocks the only other worker until then, so that the two are claimed together.
+/// Its worker has claimed it together with one that was woken and blocks its thread until a third has run in its slot.
+/// A fourth blocks the only other worker until then, so that the two are claimed together.
 #[test]
 fn the_slot_of_a_job_that_never_awaits_is_free_at_its_end_and_not_later() {
     for _ in 0..5 {

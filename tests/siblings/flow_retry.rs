@@ -478,8 +478,8 @@ async fn a_job_that_waits_for_a_slot_ends_at_its_deadline_or_with_its_token() {
     group.wait().await.unwrap();
 }
 
-/// It has looked at the clock for the last time when its handle finds that the deadline has passed. Another job takes the
-/// slot.
+/// It has looked at the clock for the last time when its handle finds that the deadline has passed. Another job takes
+/// the slot.
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_deadline_passes_as_it_begins_to_pause_waits_for_no_slot() {
     let (group, start) = (Group::builder().max_running(1).build(), Instant::now());

@@ -1,5 +1,6 @@
--- Jobs that come after each other can be a chain of any length. If one of them is not done in the end, those that come after
--- it are cancelled here step by step, since triggers that cancel one after the other could be nested only so deep.
+-- Jobs that come after each other can be a chain of any length. If one of them is not done in the end, those that come
+-- after it are cancelled here step by step, since triggers that cancel one after the other could be nested only so
+-- deep.
 create or replace function delayed_jobs_end_wait() returns trigger language plpgsql as $$
 declare
     ending text := case tg_op when 'DELETE' then 'deleted' else new.state end;
@@ -11,8 +12,8 @@ begin
     -- Of two that end at the same time the second one sees the first one's end.
     perform pg_advisory_xact_lock(7235419200281472867);
     while ending <> 'done' and ended is not null loop
-        -- They are awaited no more, so no trigger runs for them. Who begins to wait for one of them at this moment has locked
-        -- it before, and is found in the next step.
+        -- They are awaited no more, so no trigger runs for them. Who begins to wait for one of them at this moment has
+        -- locked it before, and is found in the next step.
         with waits as (
             select job, min(awaited) as first from unnest(ended) as before
             join delayed_jobs_waits on awaited = before

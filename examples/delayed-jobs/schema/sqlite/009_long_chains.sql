@@ -1,5 +1,5 @@
--- Jobs that come after each other can be a chain of any length. If one of them is not done in the end, all that are cancelled
--- with it are found here first, since triggers that cancel one after the other could be nested only so deep.
+-- Jobs that come after each other can be a chain of any length. If one of them is not done in the end, all that are
+-- cancelled with it are found here first, since triggers that cancel one after the other could be nested only so deep.
 create table delayed_jobs_gone (
     job integer primary key
 );
@@ -17,7 +17,8 @@ begin
         where new.ending <> 'done' and jobs.after_any = 0 and jobs.state = 'pending' and jobs.run_at = 9223372036854775807
     )
     select job from gone;
-    -- They are awaited no more, so no trigger runs for them. The first of those that a job comes after has the least id.
+    -- They are awaited no more, so no trigger runs for them. The first of those that a job comes after has the least
+    -- id.
     update delayed_jobs
     set state = 'cancelled', is_awaited = 0, finished_at = new.at, error = (
         select 'job ' || min(awaited) || ', which it comes after, is ' || case min(awaited) when new.id then new.ending else 'cancelled' end

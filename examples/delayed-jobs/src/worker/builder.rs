@@ -189,9 +189,9 @@ impl Worker {
     /// when a worker is alive again, and other times that passed meanwhile are skipped. Times at which the last run has not
     /// ended are skipped too. [`every_with`](Worker::every_with) has other rules.
     ///
-    /// A schedule with other times or another payload replaces the former one of the same name. A schedule that is removed from
-    /// the program keeps the job of its next time, which still runs: [`pause_schedule`](crate::Queue::pause_schedule) deletes
-    /// it.
+    /// A schedule with other times or another payload replaces the former one of the same name. A schedule that is
+    /// removed from the program keeps the job of its next time, which still runs:
+    /// [`pause_schedule`](crate::Queue::pause_schedule) deletes it.
     ///
     /// # Panics
     ///

@@ -74,8 +74,8 @@ impl Outage {
             .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Returns whether leases may have expired since the store did not answer, and their workers have had no time since then
-    /// to renew them.
+    /// Returns whether leases may have expired since the store did not answer, and their workers have had no time since
+    /// then to renew them.
     pub(super) fn may_have_cost_leases(&self) -> bool {
         let ended = lock(&self.state).ended;
         self.lasted() >= self.lease / 2 || ended.is_some_and(|ended| ended.elapsed() < self.lease)

@@ -253,8 +253,8 @@ fn judge(
     })
 }
 
-/// Writes the verdict to the store. It retries until the store answers, but for no longer than a lease if the store answers
-/// other calls.
+/// Writes the verdict to the store. It retries until the store answers, but for no longer than a lease if the store
+/// answers other calls.
 async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration, stops: &Stops) {
     let outcome = match &verdict {
         Verdict::Done { .. } => "done",

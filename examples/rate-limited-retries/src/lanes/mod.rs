@@ -46,8 +46,8 @@ pub(crate) struct LaneId(u32);
 /// The entry of a lane that has work and a free slot, in the heap of heads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Head {
-    /// The instant at which the limits of its key let the head start, or an earlier one. If that has passed, the instant
-    /// since which it is its turn: the last start of the lane, so that lanes which wait for a slot take turns.
+    /// The instant at which the limits of its key let the head start, or an earlier one. If that has passed, the
+    /// instant since which it is its turn: the last start of the lane, so that lanes which wait for a slot take turns.
     at: u64,
     /// Entries are numbered in the order of their creation. The number also identifies the entry: if its lane has
     /// another number, this entry is stale.
@@ -298,16 +298,16 @@ impl<K, T> Lanes<K, T> {
 
     /// Frees the slot of work that has ended.
     ///
-    /// Work that was queued behind a late start, and had no slot until now, could have started earlier by as much. So that
-    /// is its exact instant, or the lateness of all starts would add up.
+    /// Work that was queued behind a late start, and had no slot until now, could have started earlier by as much. So
+    /// that is its exact instant, or the lateness of all starts would add up.
     pub(crate) fn ended(&mut self, Slot { lane, late }: Slot, now: u64) {
         self.counts.running -= 1;
         self.past(lane, now).running -= 1;
         self.push_head(lane, now - late, now - late);
     }
 
-    /// Creates the entry of a lane that has work and a free slot and no entry yet. Its head could start from `ready` on,
-    /// and goes behind the heads that could start before `turn`, which is not in the future.
+    /// Creates the entry of a lane that has work and a free slot and no entry yet. Its head could start from `ready`
+    /// on, and goes behind the heads that could start before `turn`, which is not in the future.
     fn push_head(&mut self, id: LaneId, ready: u64, turn: u64) {
         let Limits {
             in_flight, per_key, ..

@@ -17,7 +17,8 @@ const MOST: usize = 512;
 /// The number of statements that are under way at a time, so that one is built while others wait for the disk.
 const AT_ONCE: usize = 3;
 
-/// If another transaction locks a job for longer than this, the ends of the other jobs of the statement are written without it.
+/// If another transaction locks a job for longer than this, the ends of the other jobs of the statement are written
+/// without it.
 const LONGEST_LOCK: &str = "1s";
 
 /// How long the first end of a statement waits for others, if the previous statement had several ends.

@@ -222,8 +222,8 @@ impl Pool {
     }
 }
 
-/// Returns whether the session is over: `admin_shutdown`, `crash_shutdown` or `cannot_connect_now`; or of no use, since the
-/// server has become a standby: `read_only_sql_transaction`. Another one may have the name of the server by now.
+/// Returns whether the session is over: `admin_shutdown`, `crash_shutdown` or `cannot_connect_now`; or of no use, since
+/// the server has become a standby: `read_only_sql_transaction`. Another one may have the name of the server by now.
 fn was_shut_down(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| ["57P01", "57P02", "57P03", "25006"].contains(&&*code))

@@ -225,8 +225,8 @@ pub(super) fn count(filter: &Filter) -> (String, Vec<Value>) {
     (count.sql, count.values)
 }
 
-/// Returns the states of the filter to which a change applies: those of each statement. A cancel is one statement, since a job
-/// that fails between two of them would be in the state of neither.
+/// Returns the states of the filter to which a change applies: those of each statement. A cancel is one statement,
+/// since a job that fails between two of them would be in the state of neither.
 pub(super) fn states(change: Change, filter: &Filter) -> Vec<Vec<State>> {
     let all: &[State] = match (change, filter.state) {
         (Change::Cancel, _) => &[State::Pending, State::Running],
@@ -240,9 +240,9 @@ pub(super) fn states(change: Change, filter: &Filter) -> Vec<Vec<State>> {
     states.chunks(together).map(<[_]>::to_vec).collect()
 }
 
-/// Builds the statement that changes jobs of these states: pending jobs in the order in which they are due, others in the
-/// order of their ids. A change must not match a job that it has changed already, or the lots of a change would never
-/// end.
+/// Builds the statement that changes jobs of these states: pending jobs in the order in which they are due, others in
+/// the order of their ids. A change must not match a job that it has changed already, or the lots of a change would
+/// never end.
 pub(super) fn change(
     change: Change,
     filter: &Filter,
@@ -255,8 +255,8 @@ pub(super) fn change(
         Change::Delete => ("delete from delayed_jobs where ".to_owned(), Vec::new()),
     };
     if change == Change::Cancel {
-        // Jobs that are claimed or renewed at this moment, or fail, must not escape: Postgres waits for them, and tests this
-        // again.
+        // Jobs that are claimed or renewed at this moment, or fail, must not escape: Postgres waits for them, and tests
+        // this again.
         let words: Vec<_> = states.iter().map(|state| state.word()).collect();
         sql += &format!("/*postgres state in ('{}') and */", words.join("', '"));
     }
@@ -309,7 +309,8 @@ impl Builder {
         };
         self.limit(filter.limit);
         if change != Change::Cancel {
-            // Others that lock an ended job change it themselves, and a pending job that is being claimed is about to run.
+            // Others that lock an ended job change it themselves, and a pending job that is being claimed is about to
+            // run.
             self.sql += " /*postgres for update skip locked */";
         }
     }
