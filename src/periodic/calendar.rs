@@ -18,9 +18,9 @@ use crate::{Handle, JobContext, Next};
 ///
 /// It is for times that no fixed period describes: daily at 02:30 in a time zone, the last Friday of the month, a cron
 /// expression. The crate has no calendar of its own; `next` can ask a crate such as `croner` or `jiff`. With `croner`
-/// and `chrono`, `"30 2 * * *".parse::<Cron>()` is daily at 02:30, and `next` is `move |now|
-/// cron.find_next_occurrence(&DateTime::<Local>::from(now), false).ok().map(SystemTime::from)`. The example `daily` of
-/// the repository is a zone with daylight saving time.
+/// and `chrono`, `"30 2 * * *".parse::<Cron>()` is daily at 02:30, and `next` is
+/// `move |now| cron.find_next_occurrence(&DateTime::<Local>::from(now), false).ok().map(SystemTime::from)`. The
+/// example `daily` of the repository is a zone with daylight saving time.
 ///
 /// # Examples
 ///
