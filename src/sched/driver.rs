@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -291,11 +291,14 @@ impl Driver {
                 Some(Poll::Ready(())) => return Poll::Ready(true),
                 Some(Poll::Pending) => asleep = true,
             }
-            // A cancel before this poll resolves it, and a later one notifies the driver. One registration is enough
-            // for the life of the driver, since `Shared` stays the same.
+            // A cancel before this poll resolves it, and a later one wakes this task. One registration is enough for
+            // the life of the driver, since the waker of a task stays the same.
             match &mut self.cancelled {
                 Some(cancelled) if !self.listens => {
-                    let waker = Waker::from(Arc::clone(&self.shared));
+                    let waker = Waker::from(Arc::new(Stealable {
+                        driver: cx.waker().clone(),
+                        shared: Arc::clone(&self.shared),
+                    }));
                     let heard = cancelled.as_mut().poll(&mut Context::from_waker(&waker));
                     self.listens = heard.is_pending();
                     if heard.is_ready() {
@@ -307,6 +310,21 @@ impl Driver {
             }
         })
         .await
+    }
+}
+
+/// The driver's waker for the token. The task that cancels it may block its thread next, so other threads must be able
+/// to steal the driver.
+struct Stealable {
+    driver: Waker,
+    shared: Arc<Shared>,
+}
+
+impl Wake for Stealable {
+    fn wake(self: Arc<Self>) {
+        // Takes no lock of the group, since the caller may hold that of a parent token.
+        self.driver.wake_by_ref();
+        self.shared.make_stealable();
     }
 }
 

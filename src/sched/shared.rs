@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
-use std::task::Wake;
 use std::time::Duration;
 
 // Under the scheduler of tests/shuttle a task is a thread.
@@ -101,17 +100,6 @@ struct Restore(usize);
 impl Drop for Restore {
     fn drop(&mut self) {
         CURRENT_GROUP.with(|current| current.set(self.0));
-    }
-}
-
-/// The driver's waker for the token. Unlike that of its task, it lets other threads steal the driver.
-impl Wake for Shared {
-    fn wake(self: Arc<Self>) {
-        // Nothing else is done here, not even what `enter` does, since the caller may hold a lock of a parent token.
-        let driver = self.lock().inbox.notify();
-        if let Some(driver) = driver {
-            self.wake_driver(driver);
-        }
     }
 }
 

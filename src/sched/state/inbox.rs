@@ -45,7 +45,7 @@ pub(in crate::sched) struct Inbox {
 enum DriverState {
     /// The driver is in a turn, and looks at the inbox before it parks.
     Running,
-    /// The driver sleeps. If its timer wakes it, it stays in this state until its turn begins.
+    /// The driver sleeps. If its timer or the token wakes it, it stays in this state until its turn begins.
     Parked {
         /// What its timer is set to.
         until: Timestamp,
@@ -111,7 +111,7 @@ impl Inbox {
     }
 
     /// Makes the driver take another turn. Returns its waker if it is parked.
-    pub(in crate::sched) fn notify(&mut self) -> Option<WakeDriver> {
+    pub(super) fn notify(&mut self) -> Option<WakeDriver> {
         self.notified = true;
         // The waker is taken out, so that many callers wake the driver once.
         match std::mem::replace(&mut self.driver, DriverState::Running) {
