@@ -775,7 +775,7 @@ async fn a_running_job_that_is_locked_for_long_costs_no_other_its_lease_or_its_e
         return;
     };
     let log = Log::new();
-    let workers = [1, 2].map(|_| {
+    let worker = || {
         let seen = log.clone();
         let worker = queue.worker().lease(2 * SECOND);
         spawn(worker.register(move |job: Job<Note>| {
@@ -785,13 +785,16 @@ async fn a_running_job_that_is_locked_for_long_costs_no_other_its_lease_or_its_e
                 Ok(())
             }
         }))
-    });
-    // One ends while the first one is locked, and one after that.
+    };
+    // One ends while the first one is locked, and one after that. All are of one worker; the other one takes leases away
+    // that it does not renew.
+    let first = worker();
     let mut ids = Vec::new();
     for note in [1, 3, 7] {
         ids.push(put(&queue, note).await);
         start_of(&log, note).await;
     }
+    let second = worker();
     let mut theirs = support::client(&database).await;
     let lock = format!(
         "begin; select 1 from delayed_jobs where id = {} for update",
@@ -809,7 +812,7 @@ async fn a_running_job_that_is_locked_for_long_costs_no_other_its_lease_or_its_e
     let ended = sqlx::Executor::execute(&mut theirs, commit).await;
     ended.expect("let go");
     support::until("the first job is done", || is_done(ids[0])).await;
-    for worker in workers {
+    for worker in [first, second] {
         worker.end().await;
     }
     let others = log.notes().into_iter().filter(|note| *note != 1);
