@@ -525,6 +525,7 @@ fn a_deadline_comes_before_a_grace_that_is_over_later() {
             let drain = group.drain(ms(20));
             // The timers are armed.
             sleep(ms(1)).await;
+            // The runtime has no other thread that could run them in time.
             std::thread::sleep(ms(30));
             assert_eq!(drain.await.aborted, 1);
             (group.cause(), group.wait().await)

@@ -11,8 +11,8 @@ use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{ScheduleError, TaskError};
 
 use crate::common::{
-    Flag, Hold, OnDrop, bounded, misuse, multi_thread, panic_of, poll_once, poll_with_bomb, settle,
-    sized, until, waker_with_bomb, watched,
+    Flag, Hold, OnDrop, bounded, counts, misuse, multi_thread, panic_of, poll_once, poll_with_bomb,
+    settle, sized, until, waker_with_bomb, watched,
 };
 
 #[test]
@@ -150,6 +150,26 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
     assert_eq!(group.stats().finished, 1);
 }
 
+/// A task that does not end, and panics when it is dropped.
+fn pending_bomb() -> impl Future<Output = Result<(), ()>> + Send {
+    let bomb = OnDrop(|| panic!("in a destructor"));
+    async move {
+        let _bomb = bomb;
+        std::future::pending().await
+    }
+}
+
+async fn of_bombs(policy: OnError, is_polled: bool) -> TaskGroup<()> {
+    let group = TaskGroup::builder().on_error(policy).build();
+    for _ in 0..2 {
+        group.spawn(pending_bomb());
+    }
+    if is_polled {
+        settle().await;
+    }
+    group
+}
+
 /// Whether it was polled before the abort or not, and whatever aborts it.
 #[tokio::test(start_paused = true)]
 async fn a_destructor_that_panics_in_an_abort_is_its_tasks_panic() {
@@ -161,17 +181,7 @@ async fn a_destructor_that_panics_in_an_abort_is_its_tasks_panic() {
     ];
     for policy in [OnError::Abort, OnError::Cancel, OnError::Continue] {
         for (end, is_polled) in ends.into_iter().flat_map(|end| [(end, false), (end, true)]) {
-            let group = TaskGroup::builder().on_error(policy).build();
-            for _ in 0..2 {
-                let bomb = OnDrop(|| panic!("in a destructor"));
-                group.spawn(async move {
-                    let _bomb = bomb;
-                    std::future::pending::<Result<_, _>>().await
-                });
-            }
-            if is_polled {
-                settle().await;
-            }
+            let group = of_bombs(policy, is_polled).await;
             end(&group);
             let errors = bounded(group.wait_all()).await.unwrap_err();
             assert!(
@@ -196,23 +206,13 @@ async fn a_task_whose_destructor_panics_in_an_abort_counts_as_aborted_in_a_repor
     for policy in [OnError::Abort, OnError::Cancel, OnError::Continue] {
         for (is_polled, shuts_down) in [(false, false), (false, true), (true, false), (true, true)]
         {
-            let group = TaskGroup::<()>::builder().on_error(policy).build();
-            for _ in 0..2 {
-                let bomb = OnDrop(|| panic!("in a destructor"));
-                group.spawn(async move {
-                    let _bomb = bomb;
-                    std::future::pending::<Result<_, _>>().await
-                });
-            }
-            if is_polled {
-                settle().await;
-            }
+            let group = of_bombs(policy, is_polled).await;
             let report = match shuts_down {
                 false => bounded(group.drain(Duration::ZERO)).await,
                 true => bounded(group.shutdown(Duration::ZERO)).await,
             };
             assert_eq!(
-                (report.finished, report.aborted, report.dropped),
+                counts(report),
                 (0, 2, 0),
                 "{policy:?}, polled: {is_polled}, shutdown: {shuts_down}"
             );
@@ -226,11 +226,7 @@ fn a_task_whose_destructor_panics_with_its_runtime_cancels_its_group() {
     let home = multi_thread();
     let builder = TaskGroup::<()>::builder().runtime(home.handle().clone());
     let group = builder.on_error(OnError::Continue).build();
-    let bomb = OnDrop(|| panic!("in a destructor"));
-    group.spawn(async move {
-        let _bomb = bomb;
-        std::future::pending::<Result<_, _>>().await
-    });
+    group.spawn(pending_bomb());
     drop(home);
     assert_eq!(group.cause(), Some(Cause::Cancelled));
 }
