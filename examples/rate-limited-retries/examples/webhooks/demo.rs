@@ -18,7 +18,7 @@ use super::{http, serve};
 
 const EACH: usize = 40;
 const SHUT: Duration = Duration::from_secs(1);
-/// So many targets do not listen. Their retries cost no other target a delivery.
+/// The number of targets that do not listen. Their retries do not affect the deliveries to other targets.
 const DEAD: usize = 60;
 
 /// What a receiver has seen, in order: the id, and whether it was accepted.

@@ -424,8 +424,8 @@ where id = $1 and claim = $2 and state = 'running'
 );
 
 /// A list of numbers is one JSON parameter, so that the statement is the same for lists of every length. On Postgres a
-/// job that somebody else has locked is still held, though its lease is not renewed now: a long transaction must not
-/// cost other jobs their leases, and no lease of a locked job is taken back.
+/// job that another transaction has locked is still held, though its lease is not renewed now: a long transaction must
+/// not cost other jobs their leases, and no lease of a locked job is taken back.
 pub(super) const RENEW: &str = "\
 with held as materialized (
     select id from delayed_jobs
