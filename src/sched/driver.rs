@@ -123,19 +123,21 @@ impl Driver {
         let empty = std::mem::take(&mut self.arrived);
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
-        let slots = self.queue.cascade(now, LOOKED_UP).unwrap_or_default();
+        let slots = self.queue.cascade(now, LOOKED_UP);
         let chunk = self.sweep.as_ref().map(|sweep| sweep.chunk());
         // The sweep's chunk has to be looked up in the same step that empties the inbox (`queue/sweep.rs` says why).
         // The rest is part of the step to take the lock less often.
         let (turn, entries, chunk) = self.shared.enter_first(|state, effects| {
             let turn = state.turn(now, cancelled, empty, effects);
-            let entries = state.jobs.entries(slots.iter().copied());
+            let entries = slots.map(|slots| state.jobs.entries(slots.iter().copied()));
             let chunk = chunk.and_then(|chunk| state.jobs.entries_in(chunk));
             (turn, entries, chunk)
         });
         // Also if this turn drops jobs instead of working: the slots have left the wheel, so their jobs would have no
         // entry.
-        self.queue.cascaded(entries);
+        if let Some(entries) = entries {
+            self.queue.cascaded(entries);
+        }
         if let Some(sweep) = &mut self.sweep {
             sweep.add_chunk(chunk);
         }

@@ -35,7 +35,16 @@ const JOBS_A_TURN: usize = 128;
 const OF_PENDING: usize = 8;
 
 /// Starts workers, which the state counts already.
+#[inline]
 pub(super) fn start(shared: &Arc<Shared>, count: usize) {
+    // Mostly none, so this is all that is inlined.
+    if count > 0 {
+        start_some(shared, count);
+    }
+}
+
+#[inline(never)]
+fn start_some(shared: &Arc<Shared>, count: usize) {
     for _ in 0..count {
         let worker = Worker {
             shared: Arc::clone(shared),
@@ -45,11 +54,9 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
         };
         shared.runtime.spawn(worker.work());
     }
-    if count > 0 {
-        // The job that is polled here next may block this thread. The last worker is not to wait for that; and if it is
-        // the only one, no other thread has been woken to drive the runtime's timers.
-        shared.make_stealable();
-    }
+    // The job that is polled here next may block this thread. The last worker is not to wait for that; and if it is
+    // the only one, no other thread has been woken to drive the runtime's timers.
+    shared.make_stealable();
 }
 
 /// The clock of a worker. To read the time for each job would cost as much as all the rest of a short job.

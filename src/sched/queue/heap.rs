@@ -224,12 +224,17 @@ impl Queue {
 
     /// Returns at most `most` slots of a bucket that is due soon; `None` if there is none. The caller looks up their
     /// entries and passes them to [`cascaded`](Queue::cascaded).
+    #[inline]
     pub(in crate::sched) fn cascade(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
+        // The common case, and all that is inlined.
+        if self.left_to_move() == 0 && self.wheel.len() == 0 {
+            return None;
+        }
+        self.take_slots(now, most)
+    }
+
+    fn take_slots(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
-            // The common case.
-            if self.wheel.len() == 0 {
-                return None;
-            }
             let Some((bucket, last)) = self.wheel.take(self.prefetch_until(now)) else {
                 self.advance(now);
                 return None;

@@ -196,8 +196,11 @@ impl ReadyQueue {
     /// Gives some storage back while a backlog shrinks, also if it never empties. To be called once for some jobs that
     /// were taken out.
     pub(super) fn shrink(&mut self) {
-        self.entries.shrink();
-        self.unswept.shrink();
+        // When none waits, it was given back by `clear`.
+        if self.waiting > 0 {
+            self.entries.shrink();
+            self.unswept.shrink();
+        }
     }
 
     /// Removes the dead entries when no live one is left.

@@ -431,7 +431,7 @@ impl State {
             };
             claimed += self.jobs.claim(&worker.local, &self.workers, most);
         }
-        if claimed == 0 {
+        if claimed == 0 && self.workers.locals().len() > 1 {
             claimed = steal(&worker.local, &self.workers);
         }
         if claimed > 0 {
