@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::rt::{AtomicU8, Mutex, MutexGuard};
-use super::run::RunningJob;
+use super::run::{RunOutcome, RunningJob};
 use super::shared::Shared;
 use super::woken::{Call, WokenJobs};
 use super::worker;
@@ -153,7 +153,7 @@ impl AwaitingJob {
         };
         let mut held = lock(&self.job);
         let polled = match &mut *held {
-            Some(_) if flags & ABORTED != 0 => Poll::Ready(Ok(None)),
+            Some(_) if flags & ABORTED != 0 => Poll::Ready(RunOutcome::Aborted),
             Some((job, waker)) => job.poll(&self.shared, &mut Context::from_waker(waker)),
             None => return Resumed::Pending,
         };
@@ -208,7 +208,7 @@ impl AwaitingJob {
     fn stop(&self) {
         let stopped = lock(&self.job).take();
         if let Some((job, _)) = stopped {
-            job.end(&self.shared, Ok(None));
+            job.end(&self.shared, RunOutcome::Aborted);
         }
     }
 

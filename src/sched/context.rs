@@ -214,7 +214,7 @@ impl JobContext {
         self.lent.clone()
     }
 
-    /// The same for a run that counts differently: a look at a clock is none.
+    /// Returns the context with another number of the run: a series does not count its looks at a clock as runs.
     pub(crate) fn with_run(mut self, number: u64) -> JobContext {
         self.number = number;
         self
@@ -288,10 +288,10 @@ where
     F: FnOnce(JobContext) -> J + Send + 'static,
     J: Job,
 {
-    fn start(self: Box<Self>, run: &Run, live: &mut Option<Started>) {
+    fn start(self: Box<Self>, run: &Run, started: &mut Option<Started>) {
         let Lazy { shared, make } = *self;
         let context = JobContext::new(&shared, *run, 1);
-        *live = Some(Started::Future(Box::pin(make(context))));
+        *started = Some(Started::Future(Box::pin(make(context))));
     }
 }
 
@@ -322,12 +322,12 @@ where
     F: FnMut(JobContext) -> Fut + Send + 'static,
     Fut: Future<Output = Next> + Send + 'static,
 {
-    fn start(mut self: Box<Self>, run: &Run, live: &mut Option<Started>) {
+    fn start(mut self: Box<Self>, run: &Run, started: &mut Option<Started>) {
         self.runs += 1;
         self.id = run.id;
         let context = JobContext::new(&self.shared, *run, self.runs);
         let made = panic::catch(|| self.running = Some(Box::pin((self.make)(context))));
-        *live = Some(Started::Stateful(self));
+        *started = Some(Started::Stateful(self));
         // Only now: what the closure holds must not be dropped while this unwinds, since a second panic, of a destructor,
         // would end the process.
         made.unwrap_or_else(|payload| resume_unwind(payload));

@@ -472,7 +472,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    async fn check_drained() {
+    async fn settle() {
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
@@ -485,14 +485,14 @@ mod tests {
             group.delay(Duration::ZERO, pending());
             group.delay(HOUR, async {});
         }
-        check_drained().await;
+        settle().await;
         for _ in 0..3_000 {
             group.delay(Duration::ZERO, async {});
             group
                 .handle()
                 .repeat_until_wait(Instant::now() + HOUR, |_| pending());
         }
-        check_drained().await;
+        settle().await;
         let stats = group.stats();
         assert_eq!((stats.running, stats.waiting), (3_000, 3_000), "{stats:?}");
         assert_eq!(stats.pending, 9_000, "{stats:?}");
@@ -542,10 +542,10 @@ mod tests {
             let shared = Arc::clone(group.shared());
             shared.costs.most_looks.store(0, Relaxed);
             let group = call(group);
-            check_drained().await;
+            settle().await;
             sleep(Duration::from_secs(2)).await;
             drop(group);
-            check_drained().await;
+            settle().await;
             let most = shared.costs.most_looks.load(Relaxed);
             assert!(most <= MOST, "{what}: {most} looks");
             assert_eq!(most > 0, what != "detach", "{what}: looks are counted");

@@ -22,17 +22,22 @@ pub(super) struct RunningJob {
     pub(super) scheduled_at: &'static Location<'static>,
     pub(super) span: Span,
     /// `None` if the job panicked before it had a future, or its future was dropped already.
-    pub(super) live: Option<Started>,
+    pub(super) started: Option<Started>,
 }
 
-/// The result of a run's code: what the job wants next, `None` if the run was aborted, or the payload of its panic.
-pub(super) type RunOutcome = Result<Option<Next>, Payload>;
+/// How the code of a run has ended.
+pub(super) enum RunOutcome {
+    /// By itself. The job wants this next.
+    Ran(Next),
+    Aborted,
+    Panicked(Payload),
+}
 
 impl Started {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         match self {
             Started::Future(future) => future.as_mut().poll(cx).map(|()| Next::Done),
-            Started::Stateful(own) => own.poll_run(cx),
+            Started::Stateful(stateful) => stateful.poll_run(cx),
         }
     }
 }
@@ -40,14 +45,13 @@ impl Started {
 impl RunningJob {
     /// Polls the user's code and catches its panic.
     pub(super) fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<RunOutcome> {
-        let RunningJob { span, live, .. } = self;
-        let Some(live) = live else {
-            return Poll::Ready(Ok(None));
+        let RunningJob { span, started, .. } = self;
+        let Some(started) = started else {
+            return Poll::Ready(RunOutcome::Aborted);
         };
-        match span.enter(|| shared.catch_as_current(|| live.poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(next)) => Poll::Ready(Ok(Some(next))),
-            Err(payload) => Poll::Ready(Err(payload)),
+        match span.enter(|| shared.catch_as_current(|| started.poll(cx))) {
+            Ok(polled) => polled.map(RunOutcome::Ran),
+            Err(payload) => Poll::Ready(RunOutcome::Panicked(payload)),
         }
     }
 
@@ -55,8 +59,8 @@ impl RunningJob {
     /// for jobs that are ready at their first poll.
     pub(super) fn end_in_batch(mut self, shared: &Arc<Shared>, outcome: RunOutcome) -> Option<u32> {
         let is_plain = matches!(
-            (&outcome, &self.live),
-            (Ok(Some(_)), Some(Started::Future(_)))
+            (&outcome, &self.started),
+            (RunOutcome::Ran(_), Some(Started::Future(_)))
         );
         // In a group with a limit the end is recorded at once, since another job may wait for the slot of
         // `max_running`.
@@ -64,10 +68,10 @@ impl RunningJob {
             self.end(shared, outcome);
             return None;
         }
-        match panic::discard(self.live.take()) {
+        match panic::discard(self.started.take()) {
             Ok(()) => Some(self.slot),
             Err(payload) => {
-                self.end(shared, Err(payload));
+                self.end(shared, RunOutcome::Panicked(payload));
                 None
             }
         }
@@ -92,42 +96,39 @@ impl RunningJob {
             id,
             scheduled_at,
             span,
-            live,
+            started,
         } = self;
         let mut runnable = None;
-        let discarded = match live {
+        let discarded = match started {
             // The runnable outlives the run. After an abort or a panic it still holds the future.
-            Some(Started::Stateful(mut own)) => {
-                let dropped = own.drop_run();
-                runnable = Some(own.into_runnable());
+            Some(Started::Stateful(mut stateful)) => {
+                let dropped = stateful.drop_run();
+                runnable = Some(stateful.into_runnable());
                 dropped
             }
             Some(Started::Future(future)) => panic::discard(future),
             None => Ok(()),
         };
-        let is_aborted = matches!(outcome, Ok(None));
-        let outcome = match (outcome, discarded) {
-            (Ok(_), Err(payload)) => Err(payload),
-            (outcome, Ok(())) => outcome,
-            // A run reports one panic: that of its code, and not that of its destructor.
-            (Err(first), Err(second)) => {
-                panic::forget(second);
-                Err(first)
-            }
+        let report = |payload| {
+            let panic = job_panic(payload, id, scheduled_at);
+            shared.report_panic(&panic);
+            panic
         };
-        let ending = match outcome {
-            Ok(Some(Next::Done)) => Ending::Ran(None),
-            Ok(Some(Next::After(delay))) => Ending::Ran(Some(shared.now().after(delay))),
-            Ok(Some(Next::At(at))) => Ending::Ran(Some(shared.clock.timestamp(at))),
-            Ok(None) => Ending::Aborted(None),
-            Err(payload) => {
-                let panic = job_panic(payload, id, scheduled_at);
-                shared.report_panic(&panic);
-                match is_aborted {
-                    true => Ending::Aborted(Some(panic)),
-                    false => Ending::Panicked(panic),
-                }
+        let ending = match (outcome, discarded) {
+            (RunOutcome::Ran(next), Ok(())) => Ending::Ran(match next {
+                Next::Done => None,
+                Next::After(delay) => Some(shared.now().after(delay)),
+                Next::At(at) => Some(shared.clock.timestamp(at)),
+            }),
+            (RunOutcome::Ran(_), Err(payload)) | (RunOutcome::Panicked(payload), Ok(())) => {
+                Ending::Panicked(report(payload))
             }
+            // A run reports one panic: that of its code, and not that of its destructor.
+            (RunOutcome::Panicked(first), Err(second)) => {
+                panic::forget(second);
+                Ending::Panicked(report(first))
+            }
+            (RunOutcome::Aborted, discarded) => Ending::Aborted(discarded.err().map(report)),
         };
         // This calls the tracing subscriber, which is user code, so it comes before the lock. It also comes before
         // `wait` can return: after that a program may read what the subscriber has collected.

@@ -67,9 +67,9 @@ pub(crate) trait RowTable: Send + Sync {
 
 /// A job that has not started. It is one allocation, as large as the value that the user passed.
 pub(super) trait Runnable: Send {
-    /// Begins a run, and writes what is to be polled to `live`. This is user code, which may panic.
-    // `live` is no return value, since to move a value that was just written is slow (store forwarding).
-    fn start(self: Box<Self>, run: &Run, live: &mut Option<Started>);
+    /// Begins a run, and writes what is to be polled to `started`. This is user code, which may panic.
+    // `started` is no return value, since to move a value that was just written is slow (store forwarding).
+    fn start(self: Box<Self>, run: &Run, started: &mut Option<Started>);
 
     /// Returns the number of the job and that of its last run, for a series of which a run has begun.
     fn last_run(&self) -> Option<(JobId, u64)> {
@@ -95,8 +95,8 @@ pub(super) trait Stateful: Runnable {
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Runnable for F {
-    fn start(self: Box<Self>, _: &Run, live: &mut Option<Started>) {
-        *live = Some(Started::Future(Box::into_pin(self)));
+    fn start(self: Box<Self>, _: &Run, started: &mut Option<Started>) {
+        *started = Some(Started::Future(Box::into_pin(self)));
     }
 }
 
@@ -108,7 +108,7 @@ impl<F: Future<Output = ()> + Send + 'static> Runnable for F {
 pub(super) struct WithResult<F: Future> {
     future: Option<Pin<Box<F>>>,
     result: Option<Result<F::Output, JobError>>,
-    receiver: Option<oneshot::Sender<Result<F::Output, JobError>>>,
+    sender: Option<oneshot::Sender<Result<F::Output, JobError>>>,
     id: JobId,
     scheduled_at: &'static Location<'static>,
 }
@@ -122,14 +122,14 @@ impl<F: Future> WithResult<F> {
         scheduled_at: &'static Location<'static>,
     ) -> (WithResult<F>, Receiver<F::Output>) {
         let (sender, receiver) = oneshot::channel();
-        let joined = WithResult {
+        let runnable = WithResult {
             future: Some(Box::pin(future)),
             result: None,
-            receiver: Some(sender),
+            sender: Some(sender),
             id: JobId(0),
             scheduled_at,
         };
-        (joined, receiver)
+        (runnable, receiver)
     }
 }
 
@@ -138,9 +138,9 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    fn start(mut self: Box<Self>, run: &Run, live: &mut Option<Started>) {
+    fn start(mut self: Box<Self>, run: &Run, started: &mut Option<Started>) {
         self.id = run.id;
-        *live = Some(Started::Stateful(self));
+        *started = Some(Started::Stateful(self));
     }
 }
 
@@ -201,7 +201,7 @@ impl<F: Future> Drop for WithResult<F> {
         let future = discard(self.future.take());
         let result = self.result.take().unwrap_or(Err(JobError::Cancelled));
         // The value comes back if the `JoinHandle` was dropped, and is dropped here.
-        let unsent = self.receiver.take().map(|receiver| receiver.send(result));
+        let unsent = self.sender.take().map(|sender| sender.send(result));
         let value = discard(unsent);
         // One panic goes on in the caller. A second one at the same time would end the process.
         match (future, value) {

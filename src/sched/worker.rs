@@ -18,7 +18,7 @@ use tokio::task::coop;
 
 use super::awaiting::{AwaitingJob, Places, Resumed};
 use super::local_queue::{Claim, NextJob};
-use super::run::RunningJob;
+use super::run::{RunOutcome, RunningJob};
 use super::runnable::{Run, Started, Work};
 use super::shared::Shared;
 use super::state::{ClaimResult, Registration};
@@ -237,7 +237,7 @@ impl Worker {
             let woken = registration.woken.as_ref();
             AwaitingJob::vacant(shared, woken.expect("it came with the claim"))
         }));
-        let mut live = None;
+        let mut started = None;
         let run = Run {
             id,
             deadline,
@@ -249,13 +249,13 @@ impl Worker {
             span.enter(|| {
                 shared.catch_as_current(|| {
                     match work {
-                        Work::Boxed(runnable) => runnable.start(&run, &mut live),
+                        Work::Boxed(runnable) => runnable.start(&run, &mut started),
                         Work::Row { table, key } => {
                             let future = table.start(key.row, slot, run);
-                            live = future.map(Started::Future);
+                            started = future.map(Started::Future);
                         }
                     }
-                    Some(live.as_mut()?.poll(&mut cx))
+                    Some(started.as_mut()?.poll(&mut cx))
                 })
             })
         });
@@ -265,33 +265,33 @@ impl Worker {
                 shared.enter_checked(|state, effects| state.drop_claimed(slot, effects));
                 return None;
             }
-            Ok(Some(Poll::Ready(next))) => match live.take() {
+            Ok(Some(Poll::Ready(next))) => match started.take() {
                 Some(Started::Future(future)) => match panic::discard(future) {
                     // The common case. The job counts as running until the next claim, which records all ends in one
                     // step. In a group with a limit that claim comes at once, if only one job was claimed.
                     Ok(()) if !registration.records_each => return Some(slot),
-                    Ok(()) => Some(Ok(Some(next))),
-                    Err(payload) => Some(Err(payload)),
+                    Ok(()) => Poll::Ready(RunOutcome::Ran(next)),
+                    Err(payload) => Poll::Ready(RunOutcome::Panicked(payload)),
                 },
                 // A series, or a job with a value: its runnable outlives the run, so it needs all the parts of `end`.
-                own => {
-                    live = own;
-                    Some(Ok(Some(next)))
+                stateful => {
+                    started = stateful;
+                    Poll::Ready(RunOutcome::Ran(next))
                 }
             },
-            Ok(Some(Poll::Pending)) => None,
-            Err(payload) => Some(Err(payload)),
+            Ok(Some(Poll::Pending)) => Poll::Pending,
+            Err(payload) => Poll::Ready(RunOutcome::Panicked(payload)),
         };
         let job = RunningJob {
             slot,
             id,
             scheduled_at,
             span,
-            live,
+            started,
         };
         match outcome {
-            Some(outcome) => job.end(shared, outcome),
-            None => self.park(job),
+            Poll::Ready(outcome) => job.end(shared, outcome),
+            Poll::Pending => self.park(job),
         }
         None
     }
@@ -310,7 +310,7 @@ impl Worker {
         if shared.with(|state| state.awaits(job.slot, place.job())) {
             place.adopt(job);
         } else {
-            job.end(shared, Ok(None));
+            job.end(shared, RunOutcome::Aborted);
         }
     }
 }
