@@ -28,7 +28,7 @@ pub(crate) fn discard<T>(value: T) -> Result<(), Payload> {
 ///
 /// A payload can panic in its own destructor, and so can what *that* panic carries: the second one
 /// is leaked, which ends the chain.
-pub(crate) fn forget(payload: Payload) {
+pub(crate) fn drop_payload(payload: Payload) {
     if let Err(second) = discard(payload) {
         std::mem::forget(second);
     }
@@ -36,7 +36,7 @@ pub(crate) fn forget(payload: Payload) {
 
 /// Drops a user's value; a panic of its destructor ends here.
 pub(crate) fn drop_quietly<T>(value: T) {
-    discard(value).unwrap_or_else(forget);
+    discard(value).unwrap_or_else(drop_payload);
 }
 
 /// Drops the values one by one, whatever their destructors do: in one collection the second panic would
@@ -118,7 +118,7 @@ impl<T> Drop for Guarded<T> {
 /// Wakes them one by one: a waker may be a user's, and panic. The panic hook has reported that.
 pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
-        catch(|| waker.wake()).unwrap_or_else(forget);
+        catch(|| waker.wake()).unwrap_or_else(drop_payload);
     }
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn poll_caught<F: Future>(
             Err(payload)
         }
         (Err(payload), Err(second)) => {
-            forget(second);
+            drop_payload(second);
             Err(payload)
         }
     })
@@ -234,7 +234,7 @@ impl Keep {
 impl Drop for Keep {
     fn drop(&mut self) {
         if let Some(payload) = self.take() {
-            forget(payload);
+            drop_payload(payload);
         }
     }
 }
@@ -436,6 +436,6 @@ mod tests {
         }
         struct Second;
         drop(TaskPanic::new(Box::new(Bomb), 0, Location::caller()));
-        forget(Box::new(Bomb));
+        drop_payload(Box::new(Bomb));
     }
 }

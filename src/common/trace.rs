@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 #[cfg(feature = "tracing")]
-use super::panic::{catch, forget};
+use super::panic::{catch, drop_payload};
 
 /// The span that is entered for every poll of a job.
 pub(crate) struct Span {
@@ -71,7 +71,7 @@ impl Drop for Span {
 
 #[cfg(feature = "tracing")]
 fn call_subscriber(subscriber: impl FnOnce()) {
-    catch(subscriber).unwrap_or_else(forget);
+    catch(subscriber).unwrap_or_else(drop_payload);
 }
 
 /// A job panicked, or a destructor of one did.

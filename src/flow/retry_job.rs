@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
 use super::stop::{Stop, StopSignal};
-use crate::common::panic::{DiscardEach, ENDED, catch, drop_quietly, forget};
+use crate::common::panic::{DiscardEach, ENDED, catch, drop_payload, drop_quietly};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
@@ -178,7 +178,7 @@ impl<O, F, T, E> Spawned<O, F, T, E> {
             let end = end.map_err(|ended| self.retry.give_up(ended));
             // Without a handle the end is dropped. Neither its destructor nor the waker of the handle's task is a part of
             // the job.
-            catch(|| drop(report.send(end))).unwrap_or_else(forget);
+            catch(|| drop(report.send(end))).unwrap_or_else(drop_payload);
         }
         Next::Done
     }

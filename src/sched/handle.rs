@@ -156,7 +156,7 @@ impl Handle {
     /// # }
     /// ```
     pub fn is_closed(&self) -> bool {
-        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
+        let (now, cancelled) = self.shared.end_inputs();
         let admitted = self
             .shared
             .with(|state| state.lifecycle.admit(self.caller, now, cancelled));

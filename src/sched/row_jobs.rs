@@ -111,7 +111,7 @@ impl RowJobs<'_> {
 
     /// Fails if the group rejects jobs.
     pub(crate) fn admit(&mut self) -> Result<(), ScheduleError<()>> {
-        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
+        let (now, cancelled) = self.shared.end_inputs();
         let admitted = self.with(|state, caller, _| state.lifecycle.admit(caller, now, cancelled));
         admitted.map_err(|rejected| rejected.with(()))
     }
@@ -126,7 +126,7 @@ impl RowJobs<'_> {
         former: Option<u32>,
         site: &'static Location<'static>,
     ) -> Option<u32> {
-        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
+        let (now, cancelled) = self.shared.end_inputs();
         self.insert_with(|state, caller, effects| {
             state.lifecycle.admit(caller, now, cancelled).ok()?;
             Some(state.insert_row(at, key, table, former, site, effects))
@@ -141,7 +141,7 @@ impl RowJobs<'_> {
         key: RowKey,
         table: impl Fn() -> Arc<dyn RowTable>,
     ) -> Option<u32> {
-        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
+        let (now, cancelled) = self.shared.end_inputs();
         self.with(|state, caller, effects| {
             state.lifecycle.admit(caller, now, cancelled).ok()?;
             state.reset_row(slot, at, key, table, false, effects)
@@ -151,7 +151,7 @@ impl RowJobs<'_> {
     /// Cancels the job of a row, if it has not started.
     pub(crate) fn cancel(&mut self, slot: u32) {
         // The group may drain by this, so its end is noted first, as in `Shared::enter_checked`.
-        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
+        let (now, cancelled) = self.shared.end_inputs();
         self.with(|state, _, effects| {
             state.check_end(now, cancelled, effects);
             state.cancel_row(slot, effects);

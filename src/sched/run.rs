@@ -88,7 +88,7 @@ impl RunningJob {
         // 3. Without a lock: these values are dropped: a runnable that does not run again, a panic that is not kept. A
         //    `JoinHandle` gets its value by the drop of the runnable. Since part 2 came first, its reader finds a
         //    finished job, and a destructor that blocks holds no slot.
-        // 4. Under the lock, `dropped` stops counting the job as `dropping`, and wakes `wait` if it was the last one.
+        // 4. Under the lock, `end_drops` stops counting the job as `dropping`, and wakes `wait` if it was the last one.
         //    So when a group has drained, no `JoinHandle` still waits for a value, and no destructor of a job is
         //    running.
         let RunningJob {
@@ -125,7 +125,7 @@ impl RunningJob {
             }
             // A run reports one panic: that of its code, and not that of its destructor.
             (RunOutcome::Panicked(first), Err(second)) => {
-                panic::forget(second);
+                panic::drop_payload(second);
                 Ending::Panicked(report(first))
             }
             (RunOutcome::Aborted, discarded) => Ending::Aborted(discarded.err().map(report)),
@@ -145,7 +145,7 @@ impl RunningJob {
             if let Err(payload) = panic::discard(left.runnable) {
                 shared.report_panic(&JobPanic::new(payload, id, scheduled_at));
             }
-            shared.dropped(1);
+            shared.end_drops(1);
         }
     }
 }

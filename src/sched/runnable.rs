@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::error::{JobError, JobPanic};
 use super::job::{JobId, Next};
-use crate::common::panic::{Payload, catch, discard, drop_quietly, forget};
+use crate::common::panic::{Payload, catch, discard, drop_payload, drop_quietly};
 use crate::common::time::Timestamp;
 
 /// The data of a run that its code can ask for.
@@ -208,7 +208,7 @@ impl<F: Future> Drop for WithResult<F> {
             (Ok(()), Ok(())) => {}
             (Err(payload), Ok(())) | (Ok(()), Err(payload)) => resume_unwind(payload),
             (Err(payload), Err(second)) => {
-                forget(second);
+                drop_payload(second);
                 resume_unwind(payload)
             }
         }

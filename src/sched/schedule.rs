@@ -43,7 +43,7 @@ impl Submitter<'_> {
         // All before the lock: the box may be large, and the token has a lock of its own. If the token or the clock
         // ends the group between this check and the step below, the job is accepted, never starts, and is dropped.
         let runnable = Box::new(runnable);
-        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
+        let (now, cancelled) = self.shared.end_inputs();
         // A series that ends with `wait` cannot begin after `wait`, not even if a job schedules it.
         let caller = match kind {
             JobKind::UntilWait => Caller::External,

@@ -212,8 +212,7 @@ impl Shared {
         &self,
         transition: impl FnOnce(&mut State, &mut Effects) -> R,
     ) -> R {
-        // Before the lock: the token has a lock of its own, which is never taken under the group's.
-        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
+        let (now, cancelled) = self.end_inputs();
         self.enter(|state, effects| {
             state.check_end(now, cancelled, effects);
             transition(state, effects)
@@ -242,7 +241,7 @@ impl Shared {
         }
         if effects.cancel || !effects.wake.is_empty() {
             if effects.cancel {
-                panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
+                panic::catch(|| self.token.cancel()).unwrap_or_else(panic::drop_payload);
             }
             // The panic of each waker is caught, or the tasks behind it would never be woken.
             panic::wake_each(effects.wake);
@@ -327,14 +326,16 @@ impl Shared {
         self.has_grace.store(*earliest < Timestamp::NEVER, Relaxed);
     }
 
-    /// Returns the time for a check whether the clock has ended the group. Without a deadline or a grace the clock is
-    /// not read.
-    pub(super) fn deadline_clock(&self) -> Timestamp {
-        if self.has_end() {
+    /// Returns what may have ended the group without a step under its lock: the time, and whether the token was
+    /// cancelled. To be called before the lock, since the token has one of its own.
+    pub(super) fn end_inputs(&self) -> (Timestamp, bool) {
+        // Without a deadline or a grace the clock is not read.
+        let now = if self.has_end() {
             self.now()
         } else {
             Timestamp::ALWAYS
-        }
+        };
+        (now, self.is_cancelled())
     }
 
     /// Returns whether the token or the clock has ended the group, which may not be noted in the state yet.
@@ -404,13 +405,13 @@ impl Shared {
             }
         });
         if count > 0 {
-            self.dropped(count);
+            self.end_drops(count);
         }
     }
 
     /// Stops counting `count` jobs whose values have been dropped.
-    pub(super) fn dropped(&self, count: usize) {
-        self.enter_checked(|state, effects| state.dropped(count, effects));
+    pub(super) fn end_drops(&self, count: usize) {
+        self.enter_checked(|state, effects| state.end_drops(count, effects));
     }
 
     /// Drops the values that are left in the tables of a group whose owner cannot ask for them any more.

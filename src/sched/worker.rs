@@ -146,8 +146,7 @@ impl Worker {
             places,
             turn,
         } = self;
-        let now = shared.deadline_clock();
-        let cancelled = shared.is_cancelled();
+        let (now, cancelled) = shared.end_inputs();
         // To find nothing and to park with this waker are one step under the lock, so no wake-up is lost in between. A
         // job that is released before this step is claimed by it; a job that is released later finds the waker. The
         // same is true of jobs that are woken (see `WokenJobs`).

@@ -1,7 +1,7 @@
 //! The jobs of a group: the life of each, from its admission to its end, and the counts of them.
 //!
 //! A method that gives a job a new entry returns the entry, and the caller sends it to the driver. Values that are to
-//! be dropped are returned as well; their jobs still count as held until [`dropped`](Jobs::dropped).
+//! be dropped are returned as well; their jobs still count as held until [`end_drops`](Jobs::end_drops).
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -365,7 +365,7 @@ impl Jobs {
         }
         // The job counts as held until the caller has dropped it, after the lock. Its entry stays in the heap or in the
         // ready queue, and is dead.
-        self.drops(1);
+        self.begin_drops(1);
         let runnable = match contents {
             Contents::Runnable(runnable) => Some(runnable),
             Contents::Row(key) => {
@@ -379,7 +379,7 @@ impl Jobs {
     }
 
     /// Counts `count` pending jobs as cancelled. They are held until the caller has dropped them.
-    fn drops(&mut self, count: usize) {
+    fn begin_drops(&mut self, count: usize) {
         self.pending -= count;
         self.dropping += count;
         self.counts.dropped += count as u64;
@@ -818,7 +818,7 @@ impl Jobs {
     }
 
     /// Stops counting `count` jobs whose values have been dropped.
-    pub(super) fn dropped(&mut self, count: usize) {
+    pub(super) fn end_drops(&mut self, count: usize) {
         self.dropping -= count;
     }
 
@@ -833,7 +833,7 @@ impl Jobs {
     ) {
         for page in chunk * PAGES..(chunk + 1) * PAGES {
             if let Some(page) = self.slab.take_page(page, from) {
-                self.drops(page.len());
+                self.begin_drops(page.len());
                 dropped.pages.push(page);
             }
         }

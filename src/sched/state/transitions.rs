@@ -166,7 +166,7 @@ impl State {
 
     /// Cancels a job. Returns whether that prevents its next run; `false` if the end of the group has prevented it
     /// before. A job that had not started is moved to `dropped`: the caller drops it, and then calls
-    /// [`dropped`](State::dropped).
+    /// [`end_drops`](State::end_drops).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
@@ -199,8 +199,8 @@ impl State {
     }
 
     /// Stops counting `count` jobs whose values have been dropped.
-    pub(in crate::sched) fn dropped(&mut self, count: usize, effects: &mut Effects) {
-        self.jobs.dropped(count);
+    pub(in crate::sched) fn end_drops(&mut self, count: usize, effects: &mut Effects) {
+        self.jobs.end_drops(count);
         self.check_drained(effects);
     }
 
@@ -561,7 +561,7 @@ impl State {
     }
 
     /// Ends a run. Returns the values that are left of it, and how many workers to start for the slot that is free now.
-    /// If any value is left, the caller drops it and then calls [`dropped`](State::dropped).
+    /// If any value is left, the caller drops it and then calls [`end_drops`](State::end_drops).
     pub(in crate::sched) fn finish(
         &mut self,
         slot: u32,
@@ -915,7 +915,7 @@ mod tests {
         state.give_back(claim, &mut given_back, &mut effects);
         assert!(given_back.is_some());
         assert_eq!(state.jobs.pending(), 0);
-        state.dropped(1, &mut effects);
+        state.end_drops(1, &mut effects);
         assert_eq!(state.jobs.held(), 0);
     }
 

@@ -28,7 +28,7 @@ use super::wait_queue::{Next, WaitQueue};
 use crate::ScheduleError;
 use crate::common::abort_handles::AbortHandles;
 use crate::common::error::TaskError;
-use crate::common::panic::{catch, drop_quietly, forget, wake_each};
+use crate::common::panic::{catch, drop_payload, drop_quietly, wake_each};
 use crate::common::run;
 use crate::common::time::{CENTURY, later};
 use crate::common::waiters::Waiters;
@@ -591,7 +591,7 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Wakes user code: not to be called under the lock. A waker's panic ends here.
     fn cancel_token(&self) {
-        catch(|| self.token.cancel()).unwrap_or_else(forget);
+        catch(|| self.token.cancel()).unwrap_or_else(drop_payload);
     }
 
     pub(crate) fn cause(&self) -> Option<Cause> {

@@ -211,7 +211,7 @@ impl Group {
         runnable: impl Runnable + 'static,
         kind: JobKind,
     ) -> Option<u32> {
-        let (runnable, now) = (Box::new(runnable), self.0.deadline_clock());
+        let (runnable, now) = (Box::new(runnable), self.0.now());
         self.0.enter(|state, effects| {
             state.lifecycle.admit(caller, now, false).ok()?;
             Some(

@@ -63,9 +63,9 @@ impl Shared {
         &self,
         transition: impl FnOnce(&mut State, &mut Effects) -> R,
     ) -> R {
-        let now = self.deadline_clock();
+        let (now, cancelled) = self.end_inputs();
         self.enter(|state, effects| {
-            state.check_end(now, false, effects);
+            state.check_end(now, cancelled, effects);
             transition(state, effects)
         })
     }
@@ -92,12 +92,9 @@ impl Shared {
         Timestamp::from_bits(self.now.load(Relaxed))
     }
 
-    pub(super) fn is_cancelled(&self) -> bool {
-        false
-    }
-
-    pub(super) fn deadline_clock(&self) -> Timestamp {
-        self.now()
+    /// No model cancels the token.
+    pub(super) fn end_inputs(&self) -> (Timestamp, bool) {
+        (self.now(), false)
     }
 
     /// Then a worker is called for each wake-up, which is the harder case.
@@ -128,12 +125,12 @@ impl Shared {
     pub(super) fn drop_jobs(&self, jobs: impl IntoIterator<Item = DroppedJob>) {
         let count = jobs.into_iter().map(drop).count();
         if count > 0 {
-            self.dropped(count);
+            self.end_drops(count);
         }
     }
 
-    pub(super) fn dropped(&self, count: usize) {
-        self.enter_checked(|state, effects| state.dropped(count, effects));
+    pub(super) fn end_drops(&self, count: usize) {
+        self.enter_checked(|state, effects| state.end_drops(count, effects));
     }
 
     pub(super) fn report_panic(&self, _: &JobPanic) {}
