@@ -1,7 +1,7 @@
 //! Schedule many delayed or repeating jobs on one tokio driver task, move or cancel each of them, and wait for, drain or
 //! shut down all of them together.
 //!
-//! A [`Group`] keeps all deadlines in one driver task with one heap and one sleep. It is a port of Go's
+//! A [`Group`] keeps all deadlines in one driver task with one queue and one sleep. It is a port of Go's
 //! [schedgroup](https://github.com/mdlayher/schedgroup) by Matt Layher. Unlike the original, it loses no wake-up, its
 //! `wait` does not hang, and a job that panics does not end the process.
 //!
@@ -54,12 +54,14 @@
 //!
 //! # Where jobs run
 //!
-//! The driver task only keeps the deadlines. Due jobs are run by worker tasks of the group, normally at most as many as
-//! the runtime has worker threads, so jobs run in parallel. No job has a task of its own: a job that awaits costs one
-//! small allocation, and when it is woken any of the workers polls it again. A job that blocks its thread keeps a
-//! worker busy and cannot be aborted, and it holds up a task that the job before it has just woken, such as one that
-//! awaits its [`JoinHandle`]: tokio keeps that task for the same thread. Move blocking work to
-//! [`spawn_blocking`](tokio::task::spawn_blocking).
+//! The driver task only keeps the deadlines: in a binary heap, and far ones in a hierarchical timing wheel. Due jobs are
+//! run by worker tasks of the group, normally at most as many as the runtime has worker threads, so jobs run in
+//! parallel. No job has a task of its own: a job that awaits costs one small allocation, and when it is woken any of the
+//! workers polls it again.
+//!
+//! A job that blocks its thread keeps a worker busy and cannot be aborted. It can also delay the task that the job
+//! before it has just woken, such as one that awaits its [`JoinHandle`]: tokio keeps that task for the same thread. Move
+//! blocking work to [`spawn_blocking`](tokio::task::spawn_blocking).
 //!
 //! A job is `Send + 'static`, as for [`tokio::spawn`]. Its panic ends that job alone, unless the program is built with
 //! `panic = "abort"`: then it ends the process.
@@ -135,11 +137,13 @@ mod sched;
 #[doc(alias = "errgroup")]
 pub mod task;
 
+pub use common::closing::Report;
 pub use common::error::{TaskError, TaskErrors};
 pub use common::panic::{Panic, TaskPanic};
+pub use common::schedule_error::ScheduleError;
 pub use sched::{
     Builder, Drain, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobInfo, JobPanic,
-    JobState, JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,
+    JobState, JoinHandle, Next, Shutdown, Stats, Wait, WaitError,
 };
 pub use tokio_util::sync::CancellationToken;
 

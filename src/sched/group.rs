@@ -10,20 +10,24 @@ use super::builder::Builder;
 use super::handle::Handle;
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
-use super::state::{Caller, Closing, StopReason};
+use super::state::{Caller, StopReason};
 use super::stats::{JobInfo, Stats};
 use super::wait::{Drain, Shutdown, Wait};
+use crate::common::closing::Closing;
 use crate::common::trace;
 
 /// A group of delayed jobs on one tokio driver task, which are waited for, cancelled and shut down together.
 ///
-/// The driver owns one heap of deadlines and one sleep; due jobs run in parallel on the runtime's workers. A pending
-/// job costs a few dozen bytes beside its own future, but no task and no timer. If you have only a handful of timers,
+/// The driver owns the queue of all deadlines (a binary heap, and beside it a hierarchical timing wheel for far ones) and
+/// one sleep; due jobs run in parallel on the runtime's workers. A pending job costs a few dozen bytes beside its own
+/// future, but no task and no timer. If you have only a handful of timers,
 /// and do not wait for all of them together, use [`tokio::time::sleep`] in a task of your own.
 ///
 /// The group has one owner; other tasks schedule through a [`Handle`], and jobs of the group through their
-/// [`JobContext`](crate::JobContext): a job that captured the group itself would end it when that job ends. A function
-/// that takes `&impl AsRef<Handle>` can be called with `&group`.
+/// [`JobContext`](crate::JobContext): a job that captured the group itself would end it when that job ends. A group in
+/// an [`Arc`] is owned by every task that has a clone: once one of them has called [`wait`](Group::wait), the scheduling
+/// methods panic in all of them, and those of a handle do not. A function that takes `&impl AsRef<Handle>` can be called
+/// with `&group`.
 ///
 /// Dropping the group ends it: pending jobs never run, running ones are aborted at their next await, and
 /// its token is cancelled. [`detach`](Group::detach) keeps it running in the background. A
@@ -375,7 +379,7 @@ impl Group {
 
     /// Returns a list of the jobs that have not ended, in the order of their submission: a snapshot for debugging.
     ///
-    /// The list is copied a page of jobs at a time, so that other threads are not held up. So it does not show one
+    /// The list is copied 512 jobs at a time, so that other threads are not held up. So it does not show one
     /// single moment: a job that is scheduled or ends during the call may be in the list or not.
     ///
     /// # Examples

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cancels::Cancels;
-use super::error::ScheduleError;
 use super::handle::Handle;
 use super::runnable::{RowKey, RowTable, TableId};
 use super::shared::Shared;
 use super::state::{Caller, Effects, State};
+use crate::common::schedule_error::ScheduleError;
 use crate::common::time::Timestamp;
 
 /// The jobs of a table's rows. The table calls the methods under its own lock.

@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::context::{JobContext, Lazy, Repeating};
-use super::error::{JobPanic, ScheduleError};
+use super::error::JobPanic;
 use super::handle::{JobHandle, JoinHandle};
 use super::job::{Job, Next};
 use super::runnable::{Runnable, WithResult};
 use super::shared::Shared;
 use super::state::{Caller, JobKind, Rejected};
 use crate::common::panic;
+use crate::common::schedule_error::ScheduleError;
 use crate::common::time::Timestamp;
 
 /// Submits jobs to a group for one kind of caller.

@@ -50,41 +50,9 @@ pub struct Stats {
     /// every eighth job and for the last of each batch; [`JobContext::lateness`](crate::JobContext::lateness) is exact
     /// for its run.
     pub max_lateness: Duration,
-    /// How often the driver has woken. A job that is due later than the one the driver sleeps
-    /// for does not wake it.
+    /// How many turns the driver has taken: one for each wake-up, and more while many jobs arrive or fall due. A job that
+    /// is due later than the one the driver sleeps for does not wake it.
     pub driver_wakeups: u64,
-}
-
-/// Counts of a group's jobs by outcome at its end; returned by [`drain`](crate::Group::drain) and
-/// [`shutdown`](crate::Group::shutdown), also by those of a [`TaskGroup`](crate::task::TaskGroup).
-///
-/// The three numbers add up to the number of jobs that the group held at the call; for a drain, plus those that were
-/// scheduled later. After a cancel, pending jobs that were dropped before the call are not counted; how many these are is
-/// a matter of timing.
-///
-/// # Examples
-///
-/// ```
-/// # use std::time::Duration;
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
-/// let group = schedgroup::Group::new();
-/// group.delay(Duration::from_secs(1), async {});
-/// let report = group.shutdown(Duration::ZERO).await;
-/// assert_eq!((report.finished, report.aborted, report.dropped), (0, 0, 1));
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Report {
-    /// Jobs that ran to their end, by a panic or not. A repeating job whose run ends within the grace of a `shutdown`
-    /// is among them, whatever that run returns.
-    pub finished: usize,
-    /// Jobs that had started and were aborted, at the end of the grace or by a handle.
-    pub aborted: usize,
-    /// Jobs that had not started and never will. Repeating jobs that were between two runs, or were cancelled during a
-    /// run, are among them, and so are retries that could make no further attempt.
-    pub dropped: usize,
 }
 
 /// One job of a group that has not ended, as it was at one moment; listed by [`jobs`](crate::Group::jobs).

@@ -10,8 +10,9 @@ use super::builder::Builder;
 use super::handle::TaskHandle;
 use super::member::Member;
 use super::methods::task_methods;
-use super::pool::{Caller, Closing, Pool};
+use super::pool::{Caller, Pool};
 use super::wait::{Closed, Drain, Shutdown, Wait, WaitAll, WaitInner};
+use crate::common::closing::Closing;
 
 /// A group of concurrent tasks, at most N at a time, which are waited for, cancelled and shut down together.
 ///

@@ -10,8 +10,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::output::TaskOutput;
 use super::pool::{Caller, Pool, SubmitTicket, Submitted};
-use crate::ScheduleError;
 use crate::common::panic::{ENDED, Guarded};
+use crate::common::schedule_error::ScheduleError;
 
 /// A future that waits until a group accepts a task; created by [`TaskGroup::submit`](super::TaskGroup::submit).
 ///

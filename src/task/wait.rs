@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::pool::{Closing, Counts, Drained, Outcome, Pool};
+use super::pool::{Counts, Drained, Outcome, Pool};
 use super::stats::TaskStats;
-use crate::Report;
+use crate::common::closing::{Closing, Report};
 use crate::common::error::{TaskError, TaskErrors};
 use crate::common::panic::discard_each;
 

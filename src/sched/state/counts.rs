@@ -1,8 +1,8 @@
 //! How runs end, the counts of that, and the first panic.
 
+use crate::common::closing::Report;
 use crate::common::time::Timestamp;
 use crate::sched::error::JobPanic;
-use crate::sched::stats::Report;
 
 /// The end of a run.
 pub(in crate::sched) enum Ending {

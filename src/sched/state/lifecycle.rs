@@ -23,9 +23,10 @@
 use std::time::Duration;
 
 use super::counts::{Counts, FirstPanic};
+use crate::common::closing::{Closing, Report};
+use crate::common::schedule_error::ScheduleError;
 use crate::common::time::Timestamp;
-use crate::sched::error::{JobPanic, ScheduleError};
-use crate::sched::stats::Report;
+use crate::sched::error::JobPanic;
 
 /// The kind of caller that schedules a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +57,6 @@ impl Phase {
             Phase::ShutDown => "shutdown",
         }
     }
-}
-
-/// The method that closes a group with a grace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sched) enum Closing {
-    Drain,
-    ShutDown,
 }
 
 /// The reason why no further job starts.

@@ -1,5 +1,5 @@
-//! The state of a group, and each transition of it. It is pure: it reads no clock, is given the time, and runs no task.
-//! All of it is guarded by the group's lock.
+//! The state of a group, and its transitions. It reads no clock, is given the time, and runs no task. The group's lock
+//! guards it; what it shares with the workers (local queues, woken jobs) has locks of its own.
 
 mod call_site;
 mod controls;
@@ -18,7 +18,7 @@ pub(super) use call_site::JobKind;
 pub(super) use counts::{Counts, Ending};
 pub(super) use dropped::{DroppedChunk, DroppedJob};
 pub(super) use inbox::WakeDriver;
-pub(super) use lifecycle::{Caller, Closing, GroupOutcome, Rejected, StopReason};
+pub(super) use lifecycle::{Caller, GroupOutcome, Rejected, StopReason};
 pub(super) use slab::CHUNK;
 pub(super) use transitions::{ClaimResult, Effects, State, Turn};
 pub(super) use workers::{Registration, Workers};

@@ -1,4 +1,4 @@
-//! The state of a group, which one lock guards, and every transition of it.
+//! The state of a group, which one lock guards, and its transitions.
 //!
 //! The state has five parts, none of which knows the lock: the [`Jobs`], the [`Workers`], the [`Lifecycle`], the
 //! [`Inbox`] of the driver, and the [`Waiters`]. A transition brings them together. It runs no user code, drops no user
@@ -10,6 +10,7 @@ use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
+use crate::common::closing::{Closing, Report};
 use crate::common::time::{Clock, Timestamp};
 use crate::common::waiters::Waiters;
 
@@ -18,7 +19,7 @@ use super::counts::{Counts, Ending};
 use super::dropped::{DroppedChunk, DroppedJob};
 use super::inbox::{Inbox, WakeDriver};
 use super::jobs::{EndedRun, Jobs, Reset, Unused};
-use super::lifecycle::{Closing, GroupOutcome, Lifecycle, StopReason};
+use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::awaiting::AwaitingJob;
 use crate::sched::cancels::Noted;
@@ -26,7 +27,7 @@ use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, LocalQueue};
 use crate::sched::queue::{Entry, Queue};
 use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
-use crate::sched::stats::{JobInfo, Report, Stats};
+use crate::sched::stats::{JobInfo, Stats};
 use crate::sched::woken::WokenJobs;
 
 /// The effects of a transition, to be applied when the lock is free again.

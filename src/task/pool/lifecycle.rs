@@ -18,7 +18,8 @@
 
 use tokio::time::Instant;
 
-use crate::ScheduleError;
+use crate::common::closing::Closing;
+use crate::common::schedule_error::ScheduleError;
 
 #[derive(Debug)]
 pub(super) struct Lifecycle {
@@ -73,13 +74,6 @@ impl Rejected {
             Rejected::Cancelled => ScheduleError::Cancelled(task),
         }
     }
-}
-
-/// The method that closes a group with a grace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closing {
-    Drain,
-    ShutDown,
 }
 
 impl Lifecycle {

@@ -24,7 +24,7 @@ mod shared;
 mod wait_queue;
 
 pub(super) use drained::Drained;
-pub(super) use lifecycle::{Caller, Closing};
+pub(super) use lifecycle::Caller;
 pub(super) use outcomes::Counts;
 pub(super) use queued::SubmitTicket;
 pub(super) use shared::{Outcome, Pool, Settings, Submitted};

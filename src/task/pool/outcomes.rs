@@ -1,6 +1,6 @@
 //! The ends of the tasks of a group.
 
-use crate::Report;
+use crate::common::closing::Report;
 use crate::common::error::TaskError;
 use crate::common::panic::DiscardEach;
 use crate::task::policy::Cause;

@@ -21,15 +21,16 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::lifecycle::{Caller, Closing, Lifecycle, Rejected};
+use super::lifecycle::{Caller, Lifecycle, Rejected};
 use super::outcomes::{Counts, End, Outcomes};
 use super::queued::{CallSite, PendingSubmit, Queued, QueuedTask, SubmitTicket, TaskMeta};
 use super::wait_queue::{Next, WaitQueue};
-use crate::ScheduleError;
 use crate::common::abort_handles::AbortHandles;
+use crate::common::closing::Closing;
 use crate::common::error::TaskError;
 use crate::common::panic::{catch, drop_payload, drop_quietly, wake_each};
 use crate::common::run;
+use crate::common::schedule_error::ScheduleError;
 use crate::common::time::{CENTURY, later};
 use crate::common::waiters::Waiters;
 use crate::task::output::{Sealed, TaskOutput};

@@ -1,5 +1,9 @@
+#[path = "../../../../src/common/closing.rs"]
+pub(crate) mod closing;
 #[path = "../../../../src/common/panic.rs"]
 pub(crate) mod panic;
+#[path = "../../../../src/common/schedule_error.rs"]
+pub(crate) mod schedule_error;
 #[path = "../../../../src/common/time.rs"]
 pub(crate) mod time;
 #[path = "../../../../src/common/trace.rs"]
