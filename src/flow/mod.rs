@@ -49,7 +49,7 @@
 //!   ended are aborted, and the result is `Cancelled` or `DeadlineExceeded`. If the result is known by then, it is
 //!   returned instead. If the token was cancelled or the deadline had passed before the first poll, nothing starts.
 //!   The shutdown of the runtime on which the tasks run acts like a cancel.
-//!   When it is stopped, `all` still takes the input to its end, to return an element for each task; the others take at
+//!   When the combinator is stopped, `all` still takes the input to its end, to return an element for each task; the others take at
 //!   most one more item, to see whether the input was at its end. A task that has to notice the cancel captures a clone
 //!   of the token.
 //!

@@ -24,8 +24,8 @@ use crate::common::time::Timestamp;
 /// A handle for scheduling on a group from other tasks, threads and runtimes; created by
 /// [`Group::handle`](crate::Group::handle).
 ///
-/// A handle is cheap to clone and does not keep the group alive; only a [detached](crate::Group::detach) group
-/// keeps running for its handles.
+/// A handle does not keep the group alive; only a [detached](crate::Group::detach) group keeps running for its handles,
+/// which are counted: a clone and a drop take the group's lock for a moment.
 ///
 /// The end of the group does not make its methods panic, since the task that holds a handle cannot know when the owner
 /// ends the group. Once `wait`, `drain` or `shutdown` was called, or the group was cancelled or dropped or has reached
