@@ -76,7 +76,7 @@ impl<K, V> Row<K, V> {
     }
 
     /// Returns whether this is an entry, pending or expired, whose job is in `slot`.
-    pub(super) fn awaits(&self, slot: u32) -> bool {
+    pub(super) fn is_entry_of(&self, slot: u32) -> bool {
         match self {
             Row::Own { slot: own, .. } | Row::Shared { slot: own, .. } => *own == slot,
             Row::Vacant { .. } | Row::Run { .. } => false,

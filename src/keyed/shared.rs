@@ -274,7 +274,7 @@ where
         let mut jobs = self.group.row_jobs();
         let mut guard = self.lock();
         let table = &mut guard.table;
-        if !table.awaits(row, slot) {
+        if !table.has_entry_of(row, slot) {
             // The entry was removed or replaced just now. `start` finds that out, too.
             return Ok(true);
         }

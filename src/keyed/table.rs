@@ -100,8 +100,10 @@ impl<K, V> Table<K, V> {
     }
 
     /// Returns whether there is an entry in the row whose job is in `slot`.
-    pub(super) fn awaits(&self, row: u32, slot: u32) -> bool {
-        self.rows.get(row).is_some_and(|entry| entry.awaits(slot))
+    pub(super) fn has_entry_of(&self, row: u32, slot: u32) -> bool {
+        self.rows
+            .get(row)
+            .is_some_and(|entry| entry.is_entry_of(slot))
     }
 
     /// Returns the row that the next insert uses.
@@ -220,7 +222,7 @@ impl<K, V> Table<K, V> {
     /// Takes the key and the value of the entry or run that starts in a row, if its job is in `slot`. Returns also
     /// whether it is a run, which stays in the row.
     pub(super) fn start(&mut self, row: u32, slot: u32) -> Option<(Taken<K, V>, bool)> {
-        if self.awaits(row, slot) {
+        if self.has_entry_of(row, slot) {
             return Some((self.take(row)?, false));
         }
         match self.rows.get_mut(row)? {
@@ -381,13 +383,13 @@ mod tests {
     fn what_is_due_waits_for_the_run_of_its_key() {
         let mut table = Table::<u32, u32>::new();
         let run = insert_expired(&mut table, 1);
-        assert!(table.awaits(run, 1));
-        assert!(!table.awaits(run, 2), "of another job");
+        assert!(table.has_entry_of(run, 1));
+        assert!(!table.has_entry_of(run, 2), "of another job");
         table.begin(run, share);
         assert!(table.start(run, 2).is_none(), "of another job");
         assert!(table.start(run, 1).is_some_and(|(_, is_run)| is_run));
         assert!(table.start(run, 1).is_none(), "it has started");
-        assert!(!table.awaits(run, 1), "it has started");
+        assert!(!table.has_entry_of(run, 1), "it has started");
         let removed = insert(&mut table, 2);
         table.block(run, removed, at(0));
         assert!(table.take_unstarted(removed).is_some());
@@ -429,7 +431,7 @@ mod tests {
             |table, row| table.start(row, 1).is_some(),
             |table, row| {
                 table.expire(row);
-                table.awaits(row, 1)
+                table.has_entry_of(row, 1)
             },
         ];
         let mut table = Table::<u32, u32>::new();

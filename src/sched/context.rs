@@ -54,7 +54,7 @@ impl JobContext {
             run.now = shared.now();
         }
         JobContext {
-            lent: Handle::lent(Arc::clone(shared), Caller::Job),
+            lent: Handle::uncounted(Arc::clone(shared), Caller::Job),
             run,
             number,
         }
@@ -251,7 +251,7 @@ impl AsRef<Handle> for JobContext {
 impl Clone for JobContext {
     fn clone(&self) -> JobContext {
         JobContext {
-            lent: Handle::lent(Arc::clone(self.lent.shared()), Caller::Job),
+            lent: Handle::uncounted(Arc::clone(self.lent.shared()), Caller::Job),
             ..*self
         }
     }

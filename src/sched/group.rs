@@ -120,8 +120,8 @@ impl Group {
 
     pub(super) fn new_from(shared: Arc<Shared>) -> Group {
         Group {
-            own: Handle::lent(Arc::clone(&shared), Caller::Owner),
-            lent: Handle::lent(shared, Caller::External),
+            own: Handle::uncounted(Arc::clone(&shared), Caller::Owner),
+            lent: Handle::uncounted(shared, Caller::External),
             detached: false,
         }
     }

@@ -77,7 +77,7 @@ impl Handle {
     }
 
     /// Creates a handle that is not counted: that of a `Group` or a `JobContext`, which lend it by `AsRef`.
-    pub(super) fn lent(shared: Arc<Shared>, caller: Caller) -> Handle {
+    pub(super) fn uncounted(shared: Arc<Shared>, caller: Caller) -> Handle {
         Handle {
             shared,
             caller,
@@ -269,7 +269,7 @@ enum Admission {
 }
 
 impl JobHandle {
-    pub(super) fn live(shared: Arc<Shared>, id: JobId, slot: u32) -> JobHandle {
+    pub(super) fn accepted(shared: Arc<Shared>, id: JobId, slot: u32) -> JobHandle {
         JobHandle {
             id,
             shared,

@@ -42,7 +42,7 @@ impl Handle {
 
     /// Returns a handle that may schedule while the group drains, as a job may, and that is not counted.
     pub(crate) fn of_jobs(&self) -> Handle {
-        Handle::lent(Arc::clone(self.shared()), Caller::Job)
+        Handle::uncounted(Arc::clone(self.shared()), Caller::Job)
     }
 
     pub(crate) fn register(&self, table: Weak<dyn RowTable>) -> TableId {
@@ -63,7 +63,7 @@ impl Handle {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.shared().with(|state| state.lifecycle.is_draining())
+        self.shared().with(|state| state.lifecycle.is_closed())
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -60,7 +60,7 @@ impl Submitter<'_> {
             }
         });
         match (result, returned) {
-            (Ok((id, slot)), _) => Ok(JobHandle::live(Arc::clone(self.shared), id, slot)),
+            (Ok((id, slot)), _) => Ok(JobHandle::accepted(Arc::clone(self.shared), id, slot)),
             (Err(rejected), Some(runnable)) => Err((rejected, *runnable)),
             (Err(_), None) => unreachable!("a rejected runnable comes back"),
         }

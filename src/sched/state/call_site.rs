@@ -46,8 +46,8 @@ impl CallSite {
         u32::from_le_bytes([a, b, c, 0])
     }
 
-    /// Returns whether the job may run more than once.
-    pub(super) fn is_series(self) -> bool {
+    /// Returns whether a run may ask for another one, which is the next of a series or a further step.
+    pub(super) fn may_run_again(self) -> bool {
         self.bits() > NUMBER
     }
 
@@ -125,7 +125,7 @@ mod tests {
                         "round {round}"
                     );
                     assert_eq!(call_sites.site(call_site), site);
-                    assert_eq!(call_site.is_series(), kind != JobKind::Once);
+                    assert_eq!(call_site.may_run_again(), kind != JobKind::Once);
                     assert_eq!(call_site.ends_with_wait(), kind == JobKind::UntilWait);
                     assert_eq!(call_site.is_in_steps(), kind == JobKind::InSteps);
                 }

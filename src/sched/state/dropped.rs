@@ -22,7 +22,7 @@ impl DroppedJob {
         call_site: CallSite,
     ) -> DroppedJob {
         let id = match &runnable {
-            Some(runnable) if call_site.is_series() => next_run(&**runnable, sequence).0,
+            Some(runnable) if call_site.may_run_again() => next_run(&**runnable, sequence).0,
             _ => JobId(sequence.number()),
         };
         DroppedJob {

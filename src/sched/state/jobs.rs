@@ -300,7 +300,7 @@ impl Jobs {
         {
             return true;
         }
-        if !runs_again || !self.slab.get(slot).call_site.is_series() {
+        if !runs_again || !self.slab.get(slot).call_site.may_run_again() {
             return false;
         }
         match self.slab.control(slot) {
@@ -422,7 +422,7 @@ impl Jobs {
             }
             // A series is running. The reset is kept for the end of the run, and the next run is at the earlier of `at`
             // and the instant that the run asks for.
-            _ if job.call_site.is_series() => match self.slab.control(slot) {
+            _ if job.call_site.may_run_again() => match self.slab.control(slot) {
                 Some(control) if !control.is_last_run() => {
                     control.again = Some(at);
                     Reset::InPlace
@@ -660,7 +660,7 @@ impl Jobs {
                 let mut id = JobId(entry.sequence.number());
                 match contents {
                     Contents::Runnable(runnable) => {
-                        if call_site.is_series() {
+                        if call_site.may_run_again() {
                             // While a series runs, its runnable is not here to tell these numbers.
                             let run = next_run(&*runnable, entry.sequence);
                             slab.begin_run(entry.slot, run);
@@ -669,7 +669,7 @@ impl Jobs {
                         claims.push_back(claim(id, Work::Boxed(runnable)));
                     }
                     Contents::Row(Some(key)) => {
-                        let table = self.tables.release(key.table);
+                        let table = self.tables.claim(key.table);
                         claims.push_back(claim(id, Work::Row { table, key }));
                     }
                     Contents::Row(None) => unreachable!("a pending job has not started"),
@@ -740,7 +740,7 @@ impl Jobs {
     ) -> (EndedRun, Option<Entry>) {
         self.ready.free_slot();
         let control = self.slab.take_control(slot).unwrap_or_default();
-        let ends_with_wait = lifecycle.is_draining() && self.ends_with_wait(slot);
+        let ends_with_wait = lifecycle.is_closed() && self.ends_with_wait(slot);
         let mut left = EndedRun {
             runnable,
             panic: None,
@@ -940,13 +940,13 @@ impl Jobs {
 
     /// Returns whether there is something for [`take_unused`](Jobs::take_unused).
     pub(in crate::sched) fn has_unused(&self) -> bool {
-        self.slab.has_emptied() || self.tables.has_released()
+        self.slab.has_emptied() || self.tables.has_unheld()
     }
 
     /// Takes empty storage and unused tables, to be dropped after the lock.
     #[cold]
     pub(in crate::sched) fn take_unused(&mut self) -> Box<Unused> {
-        Box::new((self.slab.take_emptied(), self.tables.take_released()))
+        Box::new((self.slab.take_emptied(), self.tables.take_unheld()))
     }
 
     #[cfg(test)]

@@ -88,7 +88,7 @@ pub(in crate::sched) struct Lifecycle {
     /// Closed to jobs too: `shutdown` was called, or the grace of a drain is over.
     sealed: Option<Sealed>,
     /// A `Wait` is alive or has resolved. Cleared when a `Wait` is dropped before it has resolved.
-    waited: bool,
+    wait_taken: bool,
     /// Why no job starts any more. The first reason stays.
     stopped: Option<StopReason>,
     /// The group was closing, and no job was held. Final.
@@ -101,8 +101,8 @@ pub(in crate::sched) struct Lifecycle {
     grace_is_over: bool,
     /// The group was dropped: running jobs are to be aborted.
     group_dropped: bool,
-    /// Running jobs are told to stop, because the group was dropped or the grace is over. Set by a turn of the driver,
-    /// which then walks over the jobs that await; a job at its first poll sees this at its first await.
+    /// Running jobs are told to stop, because the group was dropped or the grace is over. Set by a turn of the driver, or
+    /// as it is dropped, which then walks over the jobs that await; a job at its first poll sees this at its first await.
     aborting: bool,
     /// The `Group` was detached.
     detached: bool,
@@ -133,7 +133,7 @@ impl Lifecycle {
         Lifecycle {
             phase: Phase::Open,
             sealed: None,
-            waited: false,
+            wait_taken: false,
             stopped: None,
             drained: false,
             deadline,
@@ -165,10 +165,10 @@ impl Lifecycle {
         // The answer holds only while the lock is held, so the caller inserts the job in the same step. In two steps, a
         // `wait` in between could find no job held and return, and the accepted job would be lost.
         let closed = match caller {
-            Caller::Owner | Caller::External => self.is_draining(),
+            Caller::Owner | Caller::External => self.is_closed(),
             Caller::Job => {
                 let sealed = self.is_sealed() || now >= self.grace_ends;
-                sealed || (self.drained && self.is_draining())
+                sealed || (self.drained && self.is_closed())
             }
         };
         if closed {
@@ -206,12 +206,12 @@ impl Lifecycle {
     /// Closes the group for `wait`. Returns `false` if another `Wait` is alive or has resolved.
     pub(super) fn close_to_wait(&mut self) -> bool {
         self.close(Phase::Waited);
-        !std::mem::replace(&mut self.waited, true)
+        !std::mem::replace(&mut self.wait_taken, true)
     }
 
     /// Lets `wait` be called again, since the `Wait` was dropped before it had resolved. The group stays closed.
     pub(in crate::sched) fn give_up_wait(&mut self) {
-        self.waited = false;
+        self.wait_taken = false;
     }
 
     /// Closes the group with a grace that ends at `abort`.
@@ -281,8 +281,8 @@ impl Lifecycle {
         self.handles -= 1;
     }
 
-    /// Is told that no job is held. Returns `true` if this drains the group, which happens once.
-    pub(super) fn drain(&mut self) -> bool {
+    /// Notes that no job is held. Returns `true` if this drains the group, which happens once.
+    pub(super) fn note_empty(&mut self) -> bool {
         // A closed group admits the jobs that its own jobs schedule. None of these is running here, and a context that
         // outlived its job is rejected from this step on.
         let drains = self.is_closing() && !self.drained;
@@ -293,7 +293,7 @@ impl Lifecycle {
     /// Returns whether the group drains as soon as no job is held.
     pub(super) fn is_closing(&self) -> bool {
         self.has_stopped()
-            || self.is_draining()
+            || self.is_closed()
             || self.group_dropped
             || (self.detached && self.handles == 0)
     }
@@ -305,7 +305,7 @@ impl Lifecycle {
     }
 
     /// Returns whether `wait`, `drain` or `shutdown` was called.
-    pub(in crate::sched) fn is_draining(&self) -> bool {
+    pub(in crate::sched) fn is_closed(&self) -> bool {
         self.phase != Phase::Open
     }
 
@@ -317,8 +317,8 @@ impl Lifecycle {
         self.sealed.is_some()
     }
 
-    /// Returns whether a series that wants to run again and may not has finished. If the group was not shut down, the
-    /// series has been cut short.
+    /// Returns whether a series counts as finished if its run has ended, wants another one, and may not have it. It does
+    /// after a shutdown; otherwise the series was cut short.
     pub(super) fn finishes_series(&self) -> bool {
         self.phase == Phase::ShutDown
     }
@@ -326,7 +326,7 @@ impl Lifecycle {
     /// Returns whether the series that end with `wait` are to run now, to see that it was called. In a group that ends
     /// in another way they are cancelled or dropped instead.
     pub(super) fn must_expedite(&self) -> bool {
-        self.is_draining() && self.may_reschedule()
+        self.is_closed() && self.may_reschedule()
     }
 
     pub(in crate::sched) fn deadline(&self) -> Timestamp {

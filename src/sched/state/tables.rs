@@ -27,7 +27,7 @@ struct Inner {
     /// The number that the next table gets, unless it is in use.
     next: NonZeroU32,
     /// Tables that have no pending rows any more, to be dropped when the lock is free.
-    released: Vec<Arc<dyn RowTable>>,
+    unheld: Vec<Arc<dyn RowTable>>,
     /// The number of blocked rows.
     blocked: usize,
     /// Not later than the deadline of any blocked row.
@@ -41,7 +41,7 @@ impl Default for Inner {
             spare: Noted::default(),
             list: BTreeMap::new(),
             next: NonZeroU32::MIN,
-            released: Vec::new(),
+            unheld: Vec::new(),
             blocked: 0,
             earliest_blocked: Timestamp::NEVER,
         }
@@ -142,7 +142,7 @@ impl Tables {
     }
 
     /// Stops counting a row that is claimed. Returns its table, which the claim keeps alive.
-    pub(super) fn release(&mut self, id: TableId) -> Arc<dyn RowTable> {
+    pub(super) fn claim(&mut self, id: TableId) -> Arc<dyn RowTable> {
         let registered = self.get(id);
         registered.pending -= 1;
         let table = match registered.pending {
@@ -159,19 +159,19 @@ impl Tables {
         registered.pending -= 1;
         if registered.pending == 0 {
             let held = registered.held.take();
-            self.0.get_or_insert_default().released.extend(held);
+            self.0.get_or_insert_default().unheld.extend(held);
         }
     }
 
-    pub(super) fn has_released(&self) -> bool {
+    pub(super) fn has_unheld(&self) -> bool {
         let inner = self.0.as_ref();
-        inner.is_some_and(|inner| !inner.released.is_empty())
+        inner.is_some_and(|inner| !inner.unheld.is_empty())
     }
 
     /// Takes the tables that have no pending rows any more, to be dropped after the lock.
-    pub(super) fn take_released(&mut self) -> Vec<Arc<dyn RowTable>> {
+    pub(super) fn take_unheld(&mut self) -> Vec<Arc<dyn RowTable>> {
         let inner = self.0.as_mut();
-        inner.map_or_else(Vec::new, |inner| std::mem::take(&mut inner.released))
+        inner.map_or_else(Vec::new, |inner| std::mem::take(&mut inner.unheld))
     }
 
     /// Returns all tables.
@@ -229,7 +229,7 @@ pub(super) mod tests {
             (tables.blocked(), tables.earliest_blocked()),
             (0, Timestamp::NEVER)
         );
-        assert!(!tables.has_released());
+        assert!(!tables.has_unheld());
         tables.block(at(5));
         tables.block(at(3));
         assert_eq!((tables.blocked(), tables.earliest_blocked()), (2, at(3)));

@@ -177,7 +177,7 @@ impl State {
         // A group that ends drops its pending jobs in later turns of the driver. The answer must not depend on how far
         // the driver is with that. The same is true of a series that ends with `wait`.
         let lifecycle = &self.lifecycle;
-        let has_ended = lifecycle.is_draining() && self.jobs.ends_with_wait(slot);
+        let has_ended = lifecycle.is_closed() && self.jobs.ends_with_wait(slot);
         let runs_again = !has_ended && lifecycle.may_reschedule();
         let may_start =
             runs_again || (!has_ended && lifecycle.may_start_at(self.jobs.deadline(slot)));
@@ -594,7 +594,7 @@ impl State {
             return;
         }
         effects.wake_driver(self.close_cancels());
-        if self.jobs.held() == 0 && self.lifecycle.drain() {
+        if self.jobs.held() == 0 && self.lifecycle.note_empty() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());
             self.notify(effects);

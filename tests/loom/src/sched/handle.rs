@@ -16,7 +16,7 @@ pub(super) struct Submitter {
 }
 
 impl Handle {
-    pub(super) fn lent(shared: Arc<Shared>, caller: Caller) -> Handle {
+    pub(super) fn uncounted(shared: Arc<Shared>, caller: Caller) -> Handle {
         Handle { shared, caller }
     }
 

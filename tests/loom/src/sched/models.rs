@@ -162,7 +162,7 @@ impl Group {
     }
 
     pub(crate) fn handle(&self) -> Handle {
-        Handle::lent(Arc::clone(&self.0), Caller::External)
+        Handle::uncounted(Arc::clone(&self.0), Caller::External)
     }
 
     /// Lets a caller do something beside all others.
