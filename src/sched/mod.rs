@@ -31,6 +31,7 @@ mod awaiting;
 mod builder;
 mod cancels;
 mod context;
+mod context_jobs;
 mod driver;
 mod dropped_handle;
 mod error;

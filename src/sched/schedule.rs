@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::context::{JobContext, Lazy, Repeating};
+use super::context::JobContext;
+use super::context_jobs::{Lazy, Repeating};
 use super::error::JobPanic;
 use super::handle::{JobHandle, JoinHandle};
 use super::job::{Job, Next};
