@@ -53,17 +53,15 @@ impl Submitter<'_> {
         };
         // Admission: the check whether the group is open, and the insertion, are one step under the lock. So a
         // concurrent `wait` either finds the job, or has closed the group before, and the job is rejected.
-        // The runnable comes back beside the result: in it, it would make each call slower by eight instructions.
-        let (result, returned) = self.shared.enter(|state, effects| {
+        let accepted = self.shared.enter(|state, effects| {
             match state.lifecycle.admit(caller, now, cancelled) {
-                Ok(()) => (Ok(state.insert(at, runnable, kind, site, effects)), None),
-                Err(rejected) => (Err(rejected), Some(runnable)),
+                Ok(()) => Ok(state.insert(at, runnable, kind, site, effects)),
+                Err(rejected) => Err((rejected, runnable)),
             }
         });
-        match (result, returned) {
-            (Ok((id, slot)), _) => Ok(JobHandle::accepted(Arc::clone(self.shared), id, slot)),
-            (Err(rejected), Some(runnable)) => Err((rejected, *runnable)),
-            (Err(_), None) => unreachable!("a rejected runnable comes back"),
+        match accepted {
+            Ok((id, slot)) => Ok(JobHandle::accepted(Arc::clone(self.shared), id, slot)),
+            Err((rejected, runnable)) => Err((rejected, *runnable)),
         }
     }
 
