@@ -329,6 +329,7 @@ impl Shared {
 
     /// Returns what may have ended the group without a step under its lock: the time, and whether the token was
     /// cancelled. To be called before the lock, since the token has one of its own.
+    #[inline]
     pub(super) fn end_inputs(&self) -> (Timestamp, bool) {
         // Without a deadline or a grace the clock is not read.
         let now = if self.has_end() {
