@@ -1,7 +1,6 @@
 //! A keyed group and its owner's methods.
 
 use std::fmt;
-use std::future::ready;
 use std::hash::{Hash, RandomState};
 use std::time::Duration;
 
@@ -14,7 +13,8 @@ use super::methods::{keyed_deadline, keyed_methods};
 use super::rule::{Inserted, OnDuplicate};
 use super::shared::Entries;
 use crate::common::panic::drop_quietly;
-use crate::{Group, Handle, Job, ScheduleError, Stats, Wait};
+use crate::sched::Rejected;
+use crate::{Group, Handle, Job, Stats, Wait};
 
 /// A group with at most one pending entry per key. When an entry expires, the handler runs with its key and value.
 ///
@@ -308,15 +308,13 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     /// After `wait` it is the owner's mistake, and the group says so in its own words.
     #[track_caller]
     fn checked<T>(&self, answer: Inserted<T>) -> Inserted<T> {
-        let is_rejected = matches!(answer, Inserted::Rejected(_));
-        let closed = || self.group.as_ref().row_jobs().admit();
-        if is_rejected && matches!(closed(), Err(ScheduleError::Closed(()))) {
-            // A destructor's panic must not take the place of the one below.
-            drop_quietly(answer);
-            // The group's own method panics, at the caller's line and with the name of the method that closed the
-            // group.
-            self.group.delay(Duration::ZERO, ready(()));
-            unreachable!("a closed group says that it is");
+        if matches!(answer, Inserted::Rejected(_)) {
+            let admitted = self.group.as_ref().row_jobs().admit();
+            if let Err(Rejected::Closed(phase)) = admitted {
+                // A destructor's panic must not take the place of the one below.
+                drop_quietly(answer);
+                phase.misuse();
+            }
         }
         answer
     }

@@ -65,5 +65,6 @@ pub use handle::{Handle, JobHandle, JoinHandle};
 pub use job::{Job, JobId, JobState, Next};
 pub(crate) use row_jobs::RowJobs;
 pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};
+pub(crate) use state::Rejected;
 pub use stats::{JobInfo, Stats};
 pub use wait::{Drain, Shutdown, Wait};

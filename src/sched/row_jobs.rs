@@ -11,8 +11,7 @@ use super::cancels::Cancels;
 use super::handle::Handle;
 use super::runnable::{RowKey, RowTable, TableId};
 use super::shared::Shared;
-use super::state::{Caller, Effects, State};
-use crate::common::schedule_error::ScheduleError;
+use super::state::{Caller, Effects, Rejected, State};
 use crate::common::time::Timestamp;
 
 /// The jobs of a table's rows. The table calls the methods under its own lock.
@@ -110,10 +109,9 @@ impl RowJobs<'_> {
     }
 
     /// Fails if the group rejects jobs.
-    pub(crate) fn admit(&mut self) -> Result<(), ScheduleError<()>> {
+    pub(crate) fn admit(&mut self) -> Result<(), Rejected> {
         let (now, cancelled) = self.shared.end_inputs();
-        let admitted = self.with(|state, caller, _| state.lifecycle.admit(caller, now, cancelled));
-        admitted.map_err(|rejected| rejected.with(()))
+        self.with(|state, caller, _| state.lifecycle.admit(caller, now, cancelled))
     }
 
     /// Schedules the job of a row, in place of the job in the slot `former`, if that is given. Returns its slot, or

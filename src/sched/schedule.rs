@@ -86,8 +86,7 @@ impl Submitter<'_> {
             self.shared.report_panic(&JobPanic::new(payload, id, site));
         }
         if let (Caller::Owner, Rejected::Closed(phase)) = (self.caller, rejected) {
-            let method = phase.method();
-            panic!("schedgroup: attempted to schedule job after Group::{method} was called");
+            phase.misuse();
         }
         let deadline = self.shared.clock.instant(at);
         JobHandle::rejected(Arc::clone(self.shared), id, deadline)

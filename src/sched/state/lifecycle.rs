@@ -41,7 +41,7 @@ pub(in crate::sched) enum Caller {
 
 /// How far the group was closed by its owner's methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::sched) enum Phase {
+pub(crate) enum Phase {
     Open,
     Waited,
     Draining,
@@ -49,13 +49,15 @@ pub(in crate::sched) enum Phase {
 }
 
 impl Phase {
-    /// Returns the name of the method that closed the group so far.
-    pub(in crate::sched) fn method(self) -> &'static str {
-        match self {
+    /// Panics, since the owner of a group that was closed so far has scheduled on it.
+    #[track_caller]
+    pub(crate) fn misuse(self) -> ! {
+        let method = match self {
             Phase::Open | Phase::Waited => "wait",
             Phase::Draining => "drain",
             Phase::ShutDown => "shutdown",
-        }
+        };
+        panic!("schedgroup: attempted to schedule job after Group::{method} was called");
     }
 }
 
@@ -68,7 +70,7 @@ pub(in crate::sched) enum StopReason {
 
 /// The reason why a job was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sched) enum Rejected {
+pub(crate) enum Rejected {
     Closed(Phase),
     Cancelled,
 }
