@@ -69,6 +69,12 @@
 //! Jobs that end together belong in one group. Each group has a driver task and a timer of its own, so one group with
 //! many jobs costs less than many groups with few.
 //!
+//! # Guarantees
+//!
+//! The page `docs/guarantees.md` of the repository explains what the group guarantees: that no job starts early, that
+//! none is lost, in which order jobs start, what a cancel and an end mean, and what is done under a lock. It names the
+//! tests of each guarantee.
+//!
 //! # Tests
 //!
 //! On a paused clock (`#[tokio::test(start_paused = true)]`) a job starts at its deadline, rounded up to a millisecond,

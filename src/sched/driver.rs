@@ -109,7 +109,7 @@ impl Driver {
                     let busy = cascade || self.sweep.is_some();
                     if !self.release_and_park(due, busy).await {
                         cascade_near(&self.shared, &mut self.queue, due, ARRIVALS);
-                        self.sweep(due);
+                        self.finish_sweep(due);
                         yield_now(&self.shared.runtime).await;
                     }
                 }
@@ -202,7 +202,7 @@ impl Driver {
     }
 
     /// Ends the sweep, if all chunks have been gathered.
-    fn sweep(&mut self, due: Timestamp) {
+    fn finish_sweep(&mut self, due: Timestamp) {
         // The new heap has an entry for each job that is not released, also for those that are due: the old heap need
         // not release them first, which it may never be done with while many jobs fall due. A job that the old heap has
         // released meanwhile is found released, when its slot or its entry is looked up, and is not released again.

@@ -32,7 +32,7 @@ const JOBS_A_TURN: usize = 128;
 
 /// A job that has to await counts as this many jobs of a turn, since it takes memory until it is polled again: if it
 /// has yielded, tokio wakes it only when its thread has polled some dozens of tasks, or has nothing else to do.
-const OF_PENDING: usize = 8;
+const COST_OF_PENDING: usize = 8;
 
 /// Starts workers, which the state counts already.
 #[inline]
@@ -305,7 +305,7 @@ impl Worker {
         //    back. A later mark is followed by a wake-up, and the owner after that sees the mark.
         let shared = &self.shared;
         let place = self.places.take();
-        self.turn = self.turn.saturating_sub(OF_PENDING - 1);
+        self.turn = self.turn.saturating_sub(COST_OF_PENDING - 1);
         if shared.with(|state| state.awaits(job.slot, place.job())) {
             place.adopt(job);
         } else {

@@ -307,7 +307,7 @@ impl Group {
     /// Closes the group, with a grace that ends [`SOON`]. Returns the counts that the report begins with.
     fn close_until_soon(&self, closing: Closing) -> Counts {
         self.0.enter(|state, effects| {
-            self.0.ends_at(SOON);
+            self.0.note_grace(SOON);
             state.close_until(closing, NOW, SOON, effects)
         })
     }

@@ -44,7 +44,7 @@ impl Shared {
     }
 
     /// Notes the end of a grace.
-    pub(super) fn ends_at(&self, grace_ends: Timestamp) {
+    pub(super) fn note_grace(&self, grace_ends: Timestamp) {
         self.grace_ends.fetch_min(grace_ends.bits(), Relaxed);
     }
 
