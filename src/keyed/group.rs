@@ -310,10 +310,10 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     fn checked<T>(&self, answer: Inserted<T>) -> Inserted<T> {
         if matches!(answer, Inserted::Rejected(_)) {
             let admitted = self.group.as_ref().row_jobs().admit();
-            if let Err(Rejected::Closed(phase)) = admitted {
+            if let Err(Rejected::Closed(by)) = admitted {
                 // A destructor's panic must not take the place of the one below.
                 drop_quietly(answer);
-                phase.misuse();
+                by.misuse();
             }
         }
         answer

@@ -85,8 +85,8 @@ impl Submitter<'_> {
         if let Err(payload) = panic::discard(runnable) {
             self.shared.report_panic(&JobPanic::new(payload, id, site));
         }
-        if let (Caller::Owner, Rejected::Closed(phase)) = (self.caller, rejected) {
-            phase.misuse();
+        if let (Caller::Owner, Rejected::Closed(by)) = (self.caller, rejected) {
+            by.misuse();
         }
         let deadline = self.shared.clock.instant(at);
         JobHandle::rejected(Arc::clone(self.shared), id, deadline)

@@ -39,23 +39,22 @@ pub(in crate::sched) enum Caller {
     Job,
 }
 
-/// How far the group was closed by its owner's methods.
+/// The method of its owner that has closed the group; the one that closes it furthest, if there were several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    Open,
-    Waited,
-    Draining,
+pub(crate) enum ClosedBy {
+    Wait,
+    Drain,
     ShutDown,
 }
 
-impl Phase {
-    /// Panics, since the owner of a group that was closed so far has scheduled on it.
+impl ClosedBy {
+    /// Panics, since the owner of a group that was closed by this method has scheduled on it.
     #[track_caller]
     pub(crate) fn misuse(self) -> ! {
         let method = match self {
-            Phase::Open | Phase::Waited => "wait",
-            Phase::Draining => "drain",
-            Phase::ShutDown => "shutdown",
+            ClosedBy::Wait => "wait",
+            ClosedBy::Drain => "drain",
+            ClosedBy::ShutDown => "shutdown",
         };
         panic!("schedgroup: attempted to schedule job after Group::{method} was called");
     }
@@ -71,7 +70,7 @@ pub(in crate::sched) enum StopReason {
 /// The reason why a job was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
-    Closed(Phase),
+    Closed(ClosedBy),
     Cancelled,
 }
 
@@ -86,7 +85,7 @@ impl Rejected {
 
 #[derive(Debug)]
 pub(in crate::sched) struct Lifecycle {
-    phase: Phase,
+    closed: Option<ClosedBy>,
     /// Closed to jobs too: `shutdown` was called, or the grace of a drain is over.
     sealed: Option<Sealed>,
     /// A `Wait` is alive or has resolved. Cleared when a `Wait` is dropped before it has resolved.
@@ -133,7 +132,7 @@ pub(in crate::sched) enum GroupOutcome<'a> {
 impl Lifecycle {
     pub(super) fn new(deadline: Timestamp) -> Lifecycle {
         Lifecycle {
-            phase: Phase::Open,
+            closed: None,
             sealed: None,
             wait_taken: false,
             stopped: None,
@@ -148,9 +147,9 @@ impl Lifecycle {
         }
     }
 
-    /// Closes the group up to `phase`, or leaves it closed further.
-    fn close(&mut self, phase: Phase) {
-        self.phase = self.phase.max(phase);
+    /// Closes the group, or leaves it closed further.
+    fn close(&mut self, by: ClosedBy) {
+        self.closed = self.closed.max(Some(by));
     }
 
     /// Returns whether a job is accepted. A group that is both closed and cancelled answers that it is closed, since to
@@ -166,19 +165,15 @@ impl Lifecycle {
     ) -> Result<(), Rejected> {
         // The answer holds only while the lock is held, so the caller inserts the job in the same step. In two steps, a
         // `wait` in between could find no job held and return, and the accepted job would be lost.
-        let closed = match caller {
-            Caller::Owner | Caller::External => self.is_closed(),
-            Caller::Job => {
-                let sealed = self.is_sealed() || now >= self.grace_ends;
-                sealed || (self.drained && self.is_closed())
-            }
+        let is_shut_out = match caller {
+            Caller::Owner | Caller::External => true,
+            Caller::Job => self.is_sealed() || now >= self.grace_ends || self.drained,
         };
-        if closed {
-            Err(Rejected::Closed(self.phase))
-        } else if cancelled || now >= self.deadline || self.stopped.is_some() || self.drained {
-            Err(Rejected::Cancelled)
-        } else {
-            Ok(())
+        match self.closed {
+            Some(by) if is_shut_out => Err(Rejected::Closed(by)),
+            _ if cancelled || now >= self.deadline => Err(Rejected::Cancelled),
+            _ if self.has_stopped() || self.drained => Err(Rejected::Cancelled),
+            _ => Ok(()),
         }
     }
 
@@ -207,7 +202,7 @@ impl Lifecycle {
 
     /// Closes the group for `wait`. Returns `false` if another `Wait` is alive or has resolved.
     pub(super) fn close_to_wait(&mut self) -> bool {
-        self.close(Phase::Waited);
+        self.close(ClosedBy::Wait);
         !std::mem::replace(&mut self.wait_taken, true)
     }
 
@@ -227,9 +222,9 @@ impl Lifecycle {
         self.grace_ends = self.grace_ends.min(abort);
         match closing {
             // Nothing is dropped before the grace is over.
-            Closing::Drain => self.close(Phase::Draining),
+            Closing::Drain => self.close(ClosedBy::Drain),
             Closing::ShutDown => {
-                self.close(Phase::ShutDown);
+                self.close(ClosedBy::ShutDown);
                 self.seal(now, before);
             }
         }
@@ -308,7 +303,7 @@ impl Lifecycle {
 
     /// Returns whether `wait`, `drain` or `shutdown` was called.
     pub(in crate::sched) fn is_closed(&self) -> bool {
-        self.phase != Phase::Open
+        self.closed.is_some()
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -322,7 +317,7 @@ impl Lifecycle {
     /// Returns whether a series counts as finished if its run has ended, wants another one, and may not have it. It does
     /// after a shutdown; otherwise the series was cut short.
     pub(super) fn finishes_series(&self) -> bool {
-        self.phase == Phase::ShutDown
+        self.closed == Some(ClosedBy::ShutDown)
     }
 
     /// Returns whether the series that end with `wait` are to run now, to see that it was called. In a group that ends
@@ -434,70 +429,64 @@ mod tests {
         use Caller::{External, Job};
         let cancelled = Some(StopReason::Cancelled);
         let table = [
-            // phase, stopped, drained, caller, answer
-            (Phase::Open, None, false, External, Ok(())),
-            (Phase::Open, None, false, Job, Ok(())),
+            // closed, stopped, drained, caller, answer
+            (None, None, false, External, Ok(())),
+            (None, None, false, Job, Ok(())),
+            (None, cancelled, false, External, Err(Rejected::Cancelled)),
+            (None, cancelled, true, Job, Err(Rejected::Cancelled)),
+            (None, None, true, External, Err(Rejected::Cancelled)),
             (
-                Phase::Open,
-                cancelled,
-                false,
-                External,
-                Err(Rejected::Cancelled),
-            ),
-            (Phase::Open, cancelled, true, Job, Err(Rejected::Cancelled)),
-            (Phase::Open, None, true, External, Err(Rejected::Cancelled)),
-            (
-                Phase::Waited,
+                Some(ClosedBy::Wait),
                 None,
                 false,
                 External,
-                Err(Rejected::Closed(Phase::Waited)),
+                Err(Rejected::Closed(ClosedBy::Wait)),
             ),
-            (Phase::Waited, None, false, Job, Ok(())),
+            (Some(ClosedBy::Wait), None, false, Job, Ok(())),
             (
-                Phase::Waited,
+                Some(ClosedBy::Wait),
                 cancelled,
                 false,
                 External,
-                Err(Rejected::Closed(Phase::Waited)),
+                Err(Rejected::Closed(ClosedBy::Wait)),
             ),
             (
-                Phase::Waited,
+                Some(ClosedBy::Wait),
                 cancelled,
                 false,
                 Job,
                 Err(Rejected::Cancelled),
             ),
             (
-                Phase::Waited,
+                Some(ClosedBy::Wait),
                 None,
                 true,
                 Job,
-                Err(Rejected::Closed(Phase::Waited)),
+                Err(Rejected::Closed(ClosedBy::Wait)),
             ),
             (
-                Phase::ShutDown,
+                Some(ClosedBy::ShutDown),
                 None,
                 false,
                 External,
-                Err(Rejected::Closed(Phase::ShutDown)),
+                Err(Rejected::Closed(ClosedBy::ShutDown)),
             ),
             (
-                Phase::ShutDown,
+                Some(ClosedBy::ShutDown),
                 None,
                 false,
                 Job,
-                Err(Rejected::Closed(Phase::ShutDown)),
+                Err(Rejected::Closed(ClosedBy::ShutDown)),
             ),
         ];
-        for (phase, stopped, drained, caller, answer) in table {
+        for (closed, stopped, drained, caller, answer) in table {
             let mut lifecycle = Lifecycle {
-                phase,
+                closed,
                 stopped,
                 drained,
                 ..open()
             };
-            if phase == Phase::ShutDown {
+            if closed == Some(ClosedBy::ShutDown) {
                 lifecycle.seal(Timestamp::ALWAYS, Counts::default());
             }
             assert_eq!(
@@ -518,9 +507,9 @@ mod tests {
     #[test]
     fn a_drain_admits_jobs_until_it_is_sealed() {
         let mut lifecycle = open();
-        lifecycle.close(Phase::Draining);
-        lifecycle.close(Phase::Waited);
-        let closed = Err(Rejected::Closed(Phase::Draining));
+        lifecycle.close(ClosedBy::Drain);
+        lifecycle.close(ClosedBy::Wait);
+        let closed = Err(Rejected::Closed(ClosedBy::Drain));
         assert_eq!(
             lifecycle.admit(Caller::External, Timestamp::ALWAYS, false),
             closed
@@ -578,7 +567,7 @@ mod tests {
         let mut drains = open();
         drains.close_until(Closing::Drain, before, end, Counts::default());
         assert_eq!(drains.admit(Caller::Job, before, false), Ok(()));
-        let closed = Err(Rejected::Closed(Phase::Draining));
+        let closed = Err(Rejected::Closed(ClosedBy::Drain));
         assert_eq!(drains.admit(Caller::Job, end, false), closed);
     }
 
