@@ -182,7 +182,7 @@ impl State {
         let may_start =
             runs_again || (!has_ended && lifecycle.may_start_at(self.jobs.deadline(slot)));
         let prevented = self.jobs.cancel(slot, runs_again, &self.workers, dropped);
-        self.call_for_sweep(effects);
+        self.job_left(effects);
         prevented && (dropped.is_none() || may_start)
     }
 
@@ -196,7 +196,7 @@ impl State {
     ) {
         let waker = self.jobs.abort(slot, &self.workers, dropped);
         effects.wake.extend(waker);
-        self.call_for_sweep(effects);
+        self.job_left(effects);
     }
 
     /// Stops counting `count` jobs whose values have been dropped.
@@ -224,7 +224,7 @@ impl State {
             Reset::InPlace => {}
             Reset::Requeued(entry) => {
                 self.send(entry, effects);
-                self.call_for_sweep(effects);
+                self.job_left(effects);
             }
         }
         true
@@ -243,7 +243,7 @@ impl State {
     /// Cancels the rows whose cancels were noted without the lock (see `cancels.rs`). Each step under the lock begins
     /// with this, except the insert of a row.
     ///
-    /// Returns the driver's waker if the driver must be woken for a sweep.
+    /// Returns the driver's waker if the driver must be woken for what [`job_left`](State::job_left) tells of.
     pub(in crate::sched) fn apply_cancels(&mut self) -> Option<WakeDriver> {
         let noted = self.jobs.tables.cancels()?.take();
         self.cancel_noted(noted)
@@ -264,8 +264,8 @@ impl State {
         }
         self.jobs.cancel_rows(spare.slots(), &self.workers);
         self.jobs.cancel_rows(noted.slots(), &self.workers);
-        let sweep = self.has_too_many_dead();
-        sweep.then(|| self.inbox.notify()).flatten()
+        let wakes = self.has_too_many_dead() || self.lacks_workers();
+        wakes.then(|| self.inbox.notify()).flatten()
     }
 
     /// Inserts the job of a row, which was admitted in the same step. It replaces the job in the slot `former`, if that
@@ -321,14 +321,14 @@ impl State {
         is_over: bool,
         effects: &mut Effects,
     ) -> Option<u32> {
+        if is_over || !self.lifecycle.may_reschedule() {
+            return None;
+        }
         if self.jobs.is_pending_row(slot, &self.workers) {
             return self.reset(slot, at, is_over, effects).then_some(slot);
         }
         // A worker has taken the job out of its local queue. The table gets another job for the row, and the worker
         // finds that its own does not belong to the row any more.
-        if is_over || !self.lifecycle.may_reschedule() {
-            return None;
-        }
         let site = self.jobs.scheduled_at(slot)?;
         Some(self.insert_row(at, key, table, None, site, effects))
     }
@@ -353,8 +353,11 @@ impl State {
             return false;
         };
         // One that is due stays where it is: its place among those that wait for their key's run is that of its deadline.
-        // So does one that a worker is about to start.
-        if deadline <= now || !self.jobs.is_pending_row(slot, &self.workers) {
+        // So does one that a worker is about to start, and one that may not be moved any more.
+        if deadline <= now
+            || !self.lifecycle.may_reschedule()
+            || !self.jobs.is_pending_row(slot, &self.workers)
+        {
             return !is_over && self.lifecycle.may_start_at(deadline);
         }
         self.reset(slot, now, is_over, effects)
@@ -363,7 +366,7 @@ impl State {
     /// Cancels the job of a row, if it has not started. The caller holds the lock of its table.
     pub(in crate::sched) fn cancel_row(&mut self, slot: u32, effects: &mut Effects) {
         self.jobs.cancel_row(slot, &self.workers);
-        self.call_for_sweep(effects);
+        self.job_left(effects);
         self.check_drained(effects);
     }
 
@@ -377,6 +380,7 @@ impl State {
     ) {
         if self.lifecycle.may_start() {
             self.jobs.block(slot, key, table);
+            self.job_left(effects);
         } else {
             self.drop_claimed(slot, effects);
         }
@@ -385,6 +389,7 @@ impl State {
     /// Drops the job of a claimed row that was removed just before its start.
     pub(in crate::sched) fn drop_claimed(&mut self, slot: u32, effects: &mut Effects) {
         self.jobs.drop_claimed(slot);
+        self.job_left(effects);
         self.check_drained(effects);
     }
 
@@ -417,8 +422,10 @@ impl State {
         // be what ended it.
         self.check_end(now, cancelled, effects);
         self.jobs.record(&worker.local);
+        // In a group with a limit only woken jobs: with a due one it would hold two slots, and could block its thread
+        // in the first of the two.
         let mut claimed = match self.workers.is_to_help() {
-            true => steal(&worker.local, &self.workers),
+            true => steal(&worker.local, &self.workers, !self.jobs.is_limited()),
             false => 0,
         };
         claimed += self.claim_woken(&worker.local);
@@ -433,7 +440,7 @@ impl State {
             claimed += self.jobs.claim(&worker.local, &self.workers, most);
         }
         if claimed == 0 && self.workers.locals().len() > 1 {
-            claimed = steal(&worker.local, &self.workers);
+            claimed = steal(&worker.local, &self.workers, true);
         }
         if claimed > 0 {
             // The first of them may block its thread. Then only the watch finds the others, since `startable` does not
@@ -552,6 +559,15 @@ impl State {
             self.notify(effects);
         }
         wanted.start
+    }
+
+    /// Returns whether a due job could start for which no worker is called, in a group with a limit.
+    ///
+    /// A step that may have freed a slot in another way than by the end of a run asks this, and lets the driver take a
+    /// turn, in which it calls a worker. That is rare: the slot was that of a job that a worker had claimed and not
+    /// started. Without a limit no job waits for a slot.
+    fn lacks_workers(&self) -> bool {
+        self.jobs.is_limited() && self.workers.are_needed(self.startable())
     }
 
     /// Lets the driver watch whether the workers are stuck.
@@ -759,7 +775,7 @@ impl State {
         if self.lifecycle.is_aborting() {
             effects.wake.extend(self.jobs.abort_chunk(chunk));
         }
-        self.call_for_sweep(effects);
+        self.job_left(effects);
     }
 
     /// Makes the series of one chunk that end with `wait` due now.
@@ -779,9 +795,10 @@ impl State {
         self.inbox.has_too_many_for(self.jobs.not_due())
     }
 
-    /// Wakes the driver if a sweep is worth it.
-    fn call_for_sweep(&mut self, effects: &mut Effects) {
-        if self.has_too_many_dead() {
+    /// Wakes the driver if it has work after a job was taken out of its place, by a cancel, an abort or a move: if a
+    /// sweep is worth it; or if the job was claimed, so that a slot is free, and a due job waits for one.
+    fn job_left(&mut self, effects: &mut Effects) {
+        if self.has_too_many_dead() || self.lacks_workers() {
             self.notify(effects);
         }
     }
@@ -834,11 +851,15 @@ impl State {
     }
 }
 
-/// Moves the later half of another worker's local queue, of claimed jobs and of woken ones, to `local`. Returns how
-/// many. A claimed job holds its slot already, so the limit of running jobs does not matter here.
-fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
+/// Moves the later half of another worker's local queue, of woken jobs and, if `unstarted`, of claimed ones, to `local`.
+/// Returns how many. A claimed job holds its slot already, so the limit of running jobs does not matter here.
+fn steal(local: &Arc<LocalQueue>, workers: &Workers, unstarted: bool) -> usize {
     for other in workers.others(local) {
-        let (woken, unstarted) = (other.take_half_of_woken(), other.take_half());
+        let woken = other.take_half_of_woken();
+        let unstarted = match unstarted {
+            true => other.take_half(),
+            false => VecDeque::new(),
+        };
         let count = woken.len() + unstarted.len();
         if count > 0 {
             local.push_woken(woken);
@@ -870,12 +891,12 @@ mod tests {
             all[has]
                 .local
                 .fill(4, |claims| claims.extend((0..4).map(claim)));
-            assert_eq!(steal(&all[0].local, &workers), 2, "from {has}");
+            assert_eq!(steal(&all[0].local, &workers, true), 2, "from {has}");
             for worker in &all {
                 while next(&worker.local, None, Timestamp::ALWAYS).is_some() {}
             }
         }
-        assert_eq!(steal(&all[0].local, &workers), 0);
+        assert_eq!(steal(&all[0].local, &workers, true), 0);
     }
 
     /// A job that was due, and that a worker has taken out of its queue to start it.
@@ -984,6 +1005,29 @@ mod tests {
         );
     }
 
+    /// As before, and the group was shut down meanwhile. It was due then.
+    #[test]
+    fn a_row_that_a_worker_has_claimed_stays_there_if_it_may_not_be_moved_any_more() {
+        let at = |nanos| Timestamp::ALWAYS.after(Duration::from_nanos(nanos));
+        let (now, mut effects) = (at(100), Effects::default());
+        let mut state = State::new(usize::MAX, Workers::new(1, true), Timestamp::NEVER);
+        let table: Arc<dyn RowTable> = Arc::new(Table);
+        let key = RowKey {
+            table: state.register(Arc::downgrade(&table)),
+            row: 0,
+        };
+        let (of, site) = (|| Arc::clone(&table), Location::caller());
+        let slot = state.insert_row(at(60), key, of, None, site, &mut effects);
+        release(&mut state, &mut Queue::new(now), now, &mut effects);
+        let mut worker = Registration::new();
+        state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
+        state.close_until(Closing::ShutDown, now, Timestamp::NEVER, &mut effects);
+        let moved = state.reset_row(slot, at(50), key, of, false, &mut effects);
+        assert_eq!((moved, worker.local.len()), (None, 1));
+        assert!(state.expire(slot, at(50), false, &mut effects));
+        assert_eq!(worker.local.len(), 1);
+    }
+
     #[test]
     fn a_row_that_is_moved_as_it_is_about_to_start_gets_another_job() {
         let at = |nanos| Timestamp::ALWAYS.after(Duration::from_nanos(nanos));
@@ -1033,6 +1077,86 @@ mod tests {
         assert_eq!((state.jobs.running(), state.startable()), (1, 1));
     }
 
+    /// What it has stolen and what it claims would be two of them.
+    #[test]
+    fn in_a_group_with_a_limit_a_worker_that_helps_takes_no_second_due_job() {
+        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+        let mut state = State::new(3, Workers::new(2, true), Timestamp::NEVER);
+        for _ in 0..3 {
+            let (job, site) = (Box::new(async {}), Location::caller());
+            state.insert(now, job, JobKind::Once, site, &mut effects);
+        }
+        release(&mut state, &mut Queue::new(now), now, &mut effects);
+        let (mut other, mut helper) = (Registration::new(), Registration::new());
+        state.claim(&mut other, now, false, Waker::noop(), &mut effects);
+        // The next claim is the sixty-fourth.
+        assert!((2..64).all(|_| !state.workers.is_to_help()));
+        state.claim(&mut helper, now, false, Waker::noop(), &mut effects);
+        assert_eq!((other.local.len(), helper.local.len()), (1, 1));
+    }
+
+    /// The worker that had claimed the job may be about to poll another one, which blocks its thread.
+    #[test]
+    fn a_slot_that_is_free_without_the_end_of_a_run_has_the_driver_call_a_worker() {
+        type Step = fn(&mut State, &Registration, u32, RowKey, &Arc<dyn RowTable>, &mut Effects);
+        let steps: [(&str, Step); 8] = [
+            ("cancel", |state, _, slot, _, _, effects| {
+                assert!(state.cancel(slot, &mut None, effects));
+            }),
+            ("abort", |state, _, slot, _, _, effects| {
+                state.abort(slot, &mut None, effects);
+            }),
+            ("move", |state, _, slot, _, _, effects| {
+                assert!(state.reset(slot, Timestamp::NEVER, false, effects));
+            }),
+            ("move of a row", |state, _, slot, key, table, effects| {
+                let table = || Arc::clone(table);
+                let moved = state.reset_row(slot, Timestamp::NEVER, key, table, false, effects);
+                assert_eq!(moved, Some(slot));
+            }),
+            ("cancel of a row", |state, _, slot, _, _, effects| {
+                state.cancel_row(slot, effects);
+            }),
+            ("noted cancel", |state, _, slot, _, _, effects| {
+                assert!(state.jobs.tables.cancels().unwrap().note(slot));
+                effects.wake_driver(state.apply_cancels());
+            }),
+            ("block", |state, worker, slot, key, table, effects| {
+                assert!(next(&worker.local, None, Timestamp::ALWAYS).is_some());
+                state.block(slot, key, table, effects);
+            }),
+            ("removal", |state, worker, slot, _, _, effects| {
+                assert!(next(&worker.local, None, Timestamp::ALWAYS).is_some());
+                state.drop_claimed(slot, effects);
+            }),
+        ];
+        for (what, step) in steps {
+            let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+            let mut state = State::new(1, Workers::new(2, true), Timestamp::NEVER);
+            let table: Arc<dyn RowTable> = Arc::new(Table);
+            let key = RowKey {
+                table: state.register(Arc::downgrade(&table)),
+                row: 0,
+            };
+            let (mut queue, site) = (Queue::new(now), Location::caller());
+            let insert = |state: &mut State, effects: &mut Effects| {
+                state.insert_row(now, key, || Arc::clone(&table), None, site, effects)
+            };
+            let slot = insert(&mut state, &mut effects);
+            insert(&mut state, &mut effects);
+            assert_eq!(release(&mut state, &mut queue, now, &mut effects), 1);
+            let mut worker = Registration::new();
+            state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
+            assert!(state.park(Timestamp::NEVER, Waker::noop()).is_some());
+            let mut effects = Effects::default();
+            step(&mut state, &worker, slot, key, &table, &mut effects);
+            let driver = effects.driver.take();
+            assert!(matches!(driver, Some(WakeDriver::Now(_))), "{what}");
+            let started = release(&mut state, &mut queue, now, &mut effects);
+            assert_eq!(started, 1, "{what}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_max_lateness_is_that_of_all_workers() {
         let at = |millis| Timestamp::ALWAYS.after(Duration::from_millis(millis));
@@ -1061,6 +1185,22 @@ mod tests {
             let stats = state.stats(&Clock::new(tokio::time::Instant::now()));
             assert_eq!(stats.max_lateness, Duration::from_millis(7), "of {late}");
         }
+    }
+
+    /// A turn of the driver. Returns how many workers it starts.
+    fn release(
+        state: &mut State,
+        queue: &mut Queue,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> usize {
+        let Turn::Work { arrived, .. } = state.turn(now, false, Vec::new(), effects) else {
+            panic!("the group is open");
+        };
+        queue.extend(arrived);
+        let mut batch = Vec::new();
+        queue.pop_due(now, &mut batch, usize::MAX);
+        state.release(&mut batch, queue, now, effects)
     }
 
     /// A turn of the driver, with something in the middle of it. Returns the deadlines of what is released.

@@ -35,11 +35,15 @@ use crate::sched::woken::WokenJobs;
 /// [`STALL_AFTER`], it adds a spare worker, which claims from the ready queue or steals from the local queues of the
 /// others.
 pub(in crate::sched) struct Workers {
-    // All of it is under the group's lock. The invariant, which each step restores that releases a job or frees a slot:
-    // for each job that could start there is a starting worker, or as many workers are active as there are threads. In
-    // the second case a busy worker will look for the job when it has run the jobs that it has claimed, and the driver
-    // watches whether one does. A query that records the end of a job also frees a slot, and does not restore this: the
-    // worker of that job is busy, and claims next.
+    // All of it is under the group's lock. The invariant: for each job that could start there is a starting worker, or
+    // as many workers are active as there are threads. In the second case a busy worker will look for the job when it
+    // has run the jobs that it has claimed, and the driver watches whether one does. The steps that release a job or
+    // free a slot restore it in one of three ways:
+    //
+    // - The release of due jobs, a claim and the end of a run call workers (`State::want_workers`).
+    // - A cancel, an abort and a move of a claimed job, and a row that a worker has claimed and may not start, are
+    //   rare. They notify the driver, whose turn calls workers (`State::job_left`).
+    // - A query that records the end of a job does nothing: the worker of that job is busy, and claims next.
     active: usize,
     /// Those of the active workers that have not looked at the ready queue yet. A worker is counted here before its
     /// task is spawned or woken, so that one job does not start two workers.
@@ -165,6 +169,12 @@ impl Workers {
             wake: parked.map(|(_, waker)| waker),
             watch: starting < wanted && self.watch(),
         }
+    }
+
+    /// Returns whether [`want_workers`](Workers::want_workers) would do something for the jobs that could start now.
+    pub(super) fn are_needed(&self, startable: usize) -> bool {
+        let may_watch = self.watches && self.watch == StallWatch::Off;
+        startable > self.starting && (self.active < self.threads || may_watch)
     }
 
     /// Begins a watch. Returns `true` if the driver does not know of one yet.
