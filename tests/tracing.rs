@@ -122,7 +122,7 @@ mod heard {
     use tokio::time::timeout;
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
-    use tracing::subscriber::DefaultGuard;
+    use tracing::subscriber::{DefaultGuard, Interest};
     use tracing::{Event, Level, Metadata, Subscriber};
 
     use super::*;
@@ -534,8 +534,17 @@ mod heard {
     }
 
     impl Subscriber for Panics {
+        /// So `enabled` is called for each span and event.
+        fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+            Interest::sometimes()
+        }
+
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            metadata.target() == "schedgroup"
+            let is_ours = metadata.target() == "schedgroup";
+            if is_ours {
+                self.told("enabled");
+            }
+            is_ours
         }
 
         fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -567,7 +576,9 @@ mod heard {
 
     /// Calls `test` for each thing that a subscriber is told, with one that panics at it.
     async fn with_each_panic(test: impl AsyncFn(&str)) {
-        for at in ["new span", "enter", "exit", "close", "ERROR", "WARN"] {
+        for at in [
+            "enabled", "new span", "enter", "exit", "close", "ERROR", "WARN",
+        ] {
             let panicked = Arc::default();
             let subscriber = Panics {
                 at,
