@@ -15,7 +15,8 @@ use super::rt::AtomicU32;
 ///   out, and the next inserts take over these slots one by one (`State::insert_row`). Then the slot is neither freed
 ///   nor taken anew, and the driver keeps the entry that it has.
 /// - In a group that is closing no cancel may be left noted, since the last cancel drains the group. So the cells are
-///   `CLOSED`, and each cancel takes the group's lock.
+///   `CLOSED`, and each cancel takes the group's lock. If the first table comes when the group is closing already, another
+///   job is held then, and the step that stops counting that job closes the cells.
 ///
 /// ```text
 ///          noted by a table            taken under the group's lock

@@ -594,7 +594,7 @@ mod tests {
         let weak: Weak<dyn RowTable> = Arc::downgrade(&table);
         let slot = shared.enter(|state, effects| {
             let key = RowKey {
-                table: state.register(weak),
+                table: state.jobs.tables.register(weak),
                 row: 0,
             };
             let (table, site) = (|| Arc::clone(&table), Location::caller());

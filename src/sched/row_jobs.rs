@@ -45,7 +45,8 @@ impl Handle {
     }
 
     pub(crate) fn register(&self, table: Weak<dyn RowTable>) -> TableId {
-        self.shared().with(|state| state.register(table))
+        self.shared()
+            .with(|state| state.jobs.tables.register(table))
     }
 
     /// Returns the list in which a registered table of this group notes cancels.

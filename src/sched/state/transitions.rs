@@ -7,7 +7,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::Location;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::common::closing::{Closing, Report};
@@ -26,7 +26,7 @@ use crate::sched::cancels::Noted;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, LocalQueue};
 use crate::sched::queue::{Entry, Queue};
-use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
+use crate::sched::runnable::{RowKey, RowTable, Runnable};
 use crate::sched::stats::{JobInfo, Stats};
 use crate::sched::woken::WokenJobs;
 
@@ -231,14 +231,6 @@ impl State {
     }
 
     // Rows of tables.
-
-    pub(in crate::sched) fn register(&mut self, table: Weak<dyn RowTable>) -> TableId {
-        let id = self.jobs.tables.register(table);
-        // The first table comes with a new list of cancels, which must be closed in a group that is closing. Nothing
-        // can be noted in it yet, so the driver need not be woken.
-        self.close_cancels();
-        id
-    }
 
     /// Cancels the rows whose cancels were noted without the lock (see `cancels.rs`). Each step under the lock begins
     /// with this, except the insert of a row.
@@ -675,7 +667,7 @@ impl State {
         self.jobs.record_all(&self.workers);
         let before = self.jobs.counts();
         self.lifecycle.close_until(closing, now, abort, before);
-        self.check_grace(now, effects);
+        // A grace of zero is over now. This is noted by the next step that depends on it, at the latest by the driver.
         self.notify(effects);
         self.check_drained(effects);
         before
@@ -949,7 +941,7 @@ mod tests {
         let workers = Workers::new(1, true);
         let mut state = State::new(usize::MAX, workers, Timestamp::NEVER);
         let table: Arc<dyn RowTable> = Arc::new(Table);
-        let id = state.register(Arc::downgrade(&table));
+        let id = state.jobs.tables.register(Arc::downgrade(&table));
         let insert = |state: &mut State, nanos, former| {
             let key = RowKey { table: id, row: 0 };
             let (site, effects) = (Location::caller(), &mut Effects::default());
@@ -976,7 +968,7 @@ mod tests {
         let mut state = State::new(usize::MAX, Workers::new(1, true), Timestamp::NEVER);
         let table: Arc<dyn RowTable> = Arc::new(Table);
         let key = RowKey {
-            table: state.register(Arc::downgrade(&table)),
+            table: state.jobs.tables.register(Arc::downgrade(&table)),
             row: 0,
         };
         let (site, effects) = (Location::caller(), &mut Effects::default());
@@ -1013,7 +1005,7 @@ mod tests {
         let mut state = State::new(usize::MAX, Workers::new(1, true), Timestamp::NEVER);
         let table: Arc<dyn RowTable> = Arc::new(Table);
         let key = RowKey {
-            table: state.register(Arc::downgrade(&table)),
+            table: state.jobs.tables.register(Arc::downgrade(&table)),
             row: 0,
         };
         let (of, site) = (|| Arc::clone(&table), Location::caller());
@@ -1135,7 +1127,7 @@ mod tests {
             let mut state = State::new(1, Workers::new(2, true), Timestamp::NEVER);
             let table: Arc<dyn RowTable> = Arc::new(Table);
             let key = RowKey {
-                table: state.register(Arc::downgrade(&table)),
+                table: state.jobs.tables.register(Arc::downgrade(&table)),
                 row: 0,
             };
             let (mut queue, site) = (Queue::new(now), Location::caller());
@@ -1230,7 +1222,7 @@ mod tests {
         let mut state = State::new(usize::MAX, Workers::new(1, true), Timestamp::NEVER);
         let table: Arc<dyn RowTable> = Arc::new(Table);
         let key = RowKey {
-            table: state.register(Arc::downgrade(&table)),
+            table: state.jobs.tables.register(Arc::downgrade(&table)),
             row: 0,
         };
         let (at, site, effects) = (
@@ -1252,7 +1244,7 @@ mod tests {
         let (now, far) = (Timestamp::ALWAYS, Timestamp::NEVER);
         let mut state = State::new(usize::MAX, Workers::new(1, false), Timestamp::NEVER);
         let table: Arc<dyn RowTable> = Arc::new(Table);
-        let id = state.register(Arc::downgrade(&table));
+        let id = state.jobs.tables.register(Arc::downgrade(&table));
         let key = RowKey { table: id, row: 0 };
         let insert = |state: &mut State, at| {
             let (site, effects) = (Location::caller(), &mut Effects::default());
