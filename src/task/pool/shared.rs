@@ -439,7 +439,7 @@ impl<E: Send + 'static> Pool<E> {
         // Dropped, and not by the group: its runtime was shut down, so no task can run any more.
         let is_lost = matches!(end, End::Aborted(_)) && !state.abort_handles.is_aborting();
         if is_lost && state.lifecycle.stop() {
-            self.set_cause(Cause::Cancelled);
+            // Without another cause the cancelled token means `Cause::Cancelled`.
             others = OnError::Cancel;
         }
         let unread = state.outcomes.record(end);
