@@ -33,8 +33,8 @@ impl<O, F, E> Retry<'static, O, F, E> {
     ///
     /// When the [`token`](Retry::token) is cancelled or the [`deadline`](Retry::deadline) has passed, a running attempt is
     /// dropped. A job that pauses, or waits for a slot of `max_running`, is cancelled by its handle, if a task awaits
-    /// that; otherwise it ends when it has a slot. A handle that is awaited holds a timer for the deadline; outside of a
-    /// runtime it holds none, and only the token cancels such a job.
+    /// that; otherwise it ends when it has a slot. A handle that is awaited holds a timer of the group's runtime for the
+    /// deadline, so it can be awaited anywhere.
     ///
     /// A panic of the operation, of the delays, of `when` or of `notify` is a panic of the job, and `wait` returns it.
     /// If the group accepts no more jobs, no attempt is made, and the handle resolves to [`Ended::Cancelled`].
@@ -263,8 +263,7 @@ where
 ///
 /// # Panics
 ///
-/// A poll after the end panics, and so does one of a retry with a [`deadline`](Retry::deadline) in a runtime whose timer
-/// is not enabled.
+/// A poll after the end panics.
 ///
 /// # Errors
 ///
@@ -343,10 +342,11 @@ impl<T, E> Future for RetryHandle<T, E> {
         let receiver = handle.receiver.as_mut().expect(ENDED);
         let mut end = Pin::new(&mut *receiver).poll(cx);
         if end.is_pending() && handle.stopped.is_none() {
-            // A timer needs a runtime, and this future does not otherwise.
-            let stop = match tokio::runtime::Handle::try_current() {
-                Ok(_) => handle.stop.poll(cx),
-                Err(_) => handle.stop.poll_token(cx),
+            // The group's timer and clock: this may be polled where there is no timer, or not even a runtime. While the
+            // job has not reported, the runtime of its group has not ended.
+            let stop = {
+                let _entered = handle.job.runtime().enter();
+                handle.stop.poll(cx)
             };
             // A job that waits for its slot does not see the stop. A running attempt does, unless it has looked for the
             // last time: then it is to be the last one, or its job could pause and wait for a slot.

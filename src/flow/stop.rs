@@ -133,7 +133,7 @@ impl StopSignal {
     }
 
     /// Like `poll`, without the deadline.
-    pub(super) fn poll_token(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
+    fn poll_token(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
         let token = self.token.as_ref()?;
         let cancelled = self
             .cancelled

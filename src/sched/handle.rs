@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::runtime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -283,6 +284,11 @@ impl JobHandle {
             shared,
             admission: Admission::Rejected { deadline },
         }
+    }
+
+    /// Returns the runtime of the job's group, which has a timer.
+    pub(crate) fn runtime(&self) -> &runtime::Handle {
+        &self.shared.runtime
     }
 
     /// Cancels the job. Returns `true` if this call prevented its next run; at most one call ever returns `true`.

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, beside, bounded, cancelled_after, context_of, counts, jump,
-    misuse, ms, on_both, panic_of, poll_once, poll_with_bomb, settle, waker_with_bomb, watched,
+    misuse, ms, multi_thread, on_both, panic_of, poll_once, poll_with_bomb, settle,
+    waker_with_bomb, watched,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -567,6 +568,48 @@ fn a_retry_with_a_deadline_is_awaited_outside_of_a_runtime() {
         .spawn_on(&group);
     drop(entered);
     assert_eq!(watched(|| await_here(handle)), Ok(2));
+}
+
+/// Where it is awaited there is no runtime, or one without a timer, or one that has ended: the timer is the group's.
+#[test]
+fn a_retry_that_waits_for_a_slot_ends_at_its_deadline_wherever_it_is_awaited() {
+    type Awaits = fn(&mut dyn FnMut());
+    let ways: [(&str, Awaits); 3] = [
+        ("without a timer", |poll| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            let _entered = runtime.enter();
+            poll();
+        }),
+        ("in a runtime that has ended", |poll| {
+            let runtime = multi_thread();
+            let ended = runtime.handle().clone();
+            runtime.shutdown_background();
+            let _entered = ended.enter();
+            poll();
+        }),
+        ("outside of a runtime", |poll| poll()),
+    ];
+    for (place, awaits) in ways {
+        let runtime = multi_thread();
+        let entered = runtime.enter();
+        let group = Group::builder().max_running(1).build();
+        group.delay(Duration::ZERO, pending());
+        let (calls, op) = failing(9);
+        let handle = flow::retry(op)
+            .deadline(Instant::now() + ms(10))
+            .spawn_on(&group);
+        drop(entered);
+        let ended = watched(move || {
+            let (mut handle, mut ended) = (Some(handle), None);
+            awaits(&mut || ended = handle.take().map(await_here));
+            ended
+        });
+        let error = ended.expect("it was awaited").unwrap_err();
+        assert_eq!(error.ended, Ended::DeadlineExceeded, "{place}");
+        assert_eq!(calls.load(SeqCst), 0, "{place}");
+    }
 }
 
 /// Awaits a future on a thread without a runtime.
