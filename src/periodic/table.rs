@@ -80,9 +80,8 @@ impl Timetable {
     /// are made up for, because a clock was set forward or the job waited for its slot.
     pub(super) fn begin(&self, due: Position, now: Duration) -> Position {
         match self.missed {
-            // The one that is due runs in any case, so there is no difference between one and none.
-            MissedTicks::Burst(max) => self.leave_out(due, now, max.max(1)),
-            MissedTicks::Skip | MissedTicks::Delay => due,
+            MissedTicks::Burst(max @ 1..) => self.leave_out(due, now, max),
+            MissedTicks::Burst(0) | MissedTicks::Skip | MissedTicks::Delay => due,
         }
     }
 
@@ -191,7 +190,7 @@ mod tests {
         let rows = [
             (MissedTicks::Skip, 1),
             (MissedTicks::Delay, 1),
-            (MissedTicks::Burst(0), 4),
+            (MissedTicks::Burst(0), 1),
             (MissedTicks::Burst(1), 4),
             (MissedTicks::Burst(3), 2),
             (MissedTicks::Burst(4), 1),
