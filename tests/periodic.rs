@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, Random, context_of, ms, on_both, panic_of, settle,
+    Flag, HOUR, Hold, Log, OnDrop, Random, context_of, counts, jump, ms, on_both, panic_of, settle,
 };
 use schedgroup::periodic::{MissedTicks, OnPanic, Tick, TimedHandle, WallClock};
 use schedgroup::{Group, Job, JobContext, JobState, WaitError, periodic};
@@ -427,6 +427,81 @@ async fn a_wall_job_whose_time_has_not_come_is_dropped_by_a_shutdown_at_a_look()
     assert_eq!((report.finished, report.dropped), (0, 1));
     assert_eq!((job.state(), flag.drops()), (JobState::Cancelled, 1));
     assert!(matches!(group.wait().await, Err(WaitError::Cancelled)));
+}
+
+/// Neither a tick that is due and may not start any more nor a look at the clock is a run of the series.
+#[tokio::test(start_paused = true)]
+async fn a_series_whose_tick_is_due_at_a_shutdown_and_does_not_start_is_dropped() {
+    type Begin = fn(&Group, &Stepped, &WallClock, Log<()>) -> TimedHandle;
+    let series: [(&str, Begin); 5] = [
+        ("every", |group, _, _, log| {
+            group.every(ms(100)).run(move |_| log.job(()))
+        }),
+        ("by a wall clock", |group, wall, clock, log| {
+            let every = group.every(ms(100)).on_wall_clock(clock, wall.now());
+            every.run(move |_| log.job(()))
+        }),
+        ("at a look", |group, wall, clock, log| {
+            let every = group.every(HOUR).on_wall_clock(clock, wall.now());
+            every.run(move |_| log.job(()))
+        }),
+        ("calendar", |group, _, clock, log| {
+            let at = periodic::at(|now| Some(now + ms(100))).on_wall_clock(clock);
+            at.run(group, move |_| log.job(()))
+        }),
+        ("calendar at a look", |group, _, clock, log| {
+            let at = periodic::at(|now| Some(now + HOUR)).on_wall_clock(clock);
+            at.run(group, move |_| log.job(()))
+        }),
+    ];
+    for (kind, begin) in series {
+        for the_driver_has_seen_it in [false, true] {
+            let group = Group::builder().max_running(1).build();
+            let (hold, log, (wall, clock)) = (Hold::new(), Log::new(), Stepped::new());
+            let series = begin(&group, &wall, &clock, log.clone());
+            sleep(ms(50)).await;
+            group.delay(Duration::ZERO, hold.job());
+            hold.started().await;
+            jump(ms(50));
+            if the_driver_has_seen_it {
+                settle().await;
+            }
+            let (ticks, shutdown) = (log.len(), group.shutdown(HOUR));
+            hold.release();
+            assert_eq!(counts(shutdown.await), (1, 0, 1), "{kind}");
+            assert_eq!(series.state(), JobState::Cancelled, "{kind}");
+            assert_eq!(log.len(), ticks, "{kind}");
+            let wait = group.wait().await;
+            assert!(matches!(wait, Err(WaitError::Cancelled)), "{kind}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_series_that_looks_at_its_clock_as_the_group_is_shut_down_is_dropped() {
+    for calendar in [false, true] {
+        let group = Arc::new(Group::new());
+        let (closes, (wall, _)) = (Arc::downgrade(&group), Stepped::new());
+        let (shuts_down, now) = (Arc::new(Mutex::new(false)), wall.clone());
+        let shuts = Arc::clone(&shuts_down);
+        let clock = WallClock::new(move || {
+            if std::mem::take(&mut *shuts.lock().unwrap()) {
+                drop(closes.upgrade().unwrap().shutdown(HOUR));
+            }
+            now.now()
+        });
+        let series = if calendar {
+            let at = periodic::at(|now| Some(now + HOUR)).on_wall_clock(&clock);
+            at.run(&*group, |_| async {})
+        } else {
+            let every = group.every(HOUR).on_wall_clock(&clock, wall.now() + HOUR);
+            every.run(|_| async {})
+        };
+        *shuts_down.lock().unwrap() = true;
+        sleep(ms(2_000)).await;
+        assert!(matches!(group.wait().await, Err(WaitError::Cancelled)));
+        assert_eq!(series.state(), JobState::Cancelled, "calendar: {calendar}");
+    }
 }
 
 /// The look that is under way when a group is shut down starts the job if its time has come, and is the last one if not.

@@ -220,6 +220,8 @@ where
                             on_panic.run(run, &context).await;
                             Next::At(Instant::now())
                         }
+                        // The group may have been closed during the look.
+                        Err(_) if context.is_draining() => Next::Done,
                         Err(next) => next,
                     }
                 }

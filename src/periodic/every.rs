@@ -248,11 +248,17 @@ impl<'a> Every<'a> {
             let series = Arc::clone(&series);
             let run = series.tick(&context).map(|tick| catch(|| work(tick)));
             async move {
+                let has_ticked = run.is_some();
                 if let Some(run) = run {
                     on_panic.run(run, &context).await;
                     series.advance();
                 }
-                Next::At(series.look().unwrap_or_else(Instant::now))
+                let next = series.look().unwrap_or_else(Instant::now);
+                // Asked last: to read the clock is user code, and the group may have been closed meanwhile.
+                match has_ticked || !context.is_draining() {
+                    true => Next::At(next),
+                    false => Next::Done,
+                }
             }
         });
         TimedHandle::series(job)

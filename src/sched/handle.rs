@@ -166,7 +166,8 @@ impl Handle {
 
     /// Like [`repeat`](Handle::repeat), for a series that ends with `wait`. When that is called, a pending series runs
     /// once more and at once, to see that its group drains; a running one ends with its present run. After that none is
-    /// accepted, not even from a job.
+    /// accepted, not even from a job. A run in which the series had no tick, of a group that drains, returns `Done`: after a
+    /// shutdown the series then counts as dropped, and otherwise as finished.
     #[track_caller]
     pub(crate) fn repeat_until_wait<F, Fut>(&self, first: Instant, run: F) -> JobHandle
     where

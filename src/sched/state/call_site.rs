@@ -12,7 +12,8 @@ pub(in crate::sched) enum JobKind {
     Once,
     /// It runs until it says that it is done.
     Series,
-    /// The same; but after `wait` was called it runs at most once more, at once.
+    /// The same; but after `wait` was called it runs at most once more, at once, and says then that it is done if it had
+    /// nothing to run.
     UntilWait,
     /// It runs once, in several steps: looks at a clock before the run, or the attempts of a retry. As long as a step
     /// asks for another one, the job has not finished.

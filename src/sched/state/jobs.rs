@@ -762,6 +762,10 @@ impl Jobs {
                         let cut_short = match self.is_in_steps(slot) {
                             true => next.is_some(),
                             false if control.cancelled => true,
+                            // It says that it is done if this run was none of its own, such as a look at a clock.
+                            false if ends_with_wait && lifecycle.finishes_series() => {
+                                next.is_none()
+                            }
                             false => wanted.is_some() && !lifecycle.finishes_series(),
                         };
                         if cut_short {
