@@ -1922,6 +1922,48 @@ async fn a_closure_that_is_not_called_is_dropped_under_no_lock() {
     assert_eq!(keyed.with(&'b', |_| drop(held())), None);
 }
 
+/// A caller may move its job under a lock of its own. If that call were the one that drops the handler, whose entries were
+/// removed by the last run, a destructor that takes the same lock would block for ever.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_moved_or_asked_for_its_state_drops_no_handler() {
+    let (group, locked) = (Group::new(), Arc::new(Mutex::new(())));
+    // In an `Arc`, since a clone of the handle itself would be the call that drops the handler.
+    let job = Arc::new(group.delay(HOUR, async {}));
+    for move_job in [true, false] {
+        let (job, log) = (Arc::clone(&job), Log::new());
+        let (of_handler, dropped) = (Arc::clone(&locked), log.clone());
+        let in_handler = Arc::clone(&locked);
+        let takes_lock = OnDrop(move || dropped.push(in_handler.try_lock().is_ok()));
+        // Twenty entries that are due run in one batch. The last but one removes the one that is not due.
+        let handler = move |context: KeyedContext<u64, ()>, key, ()| {
+            let (_held, locked, job) = (&takes_lock, Arc::clone(&of_handler), Arc::clone(&job));
+            async move {
+                if key == 18 {
+                    assert!(context.remove(&20).is_some());
+                }
+                drop(context);
+                if key == 19 {
+                    let _locked = locked.lock().unwrap();
+                    assert!(if move_job {
+                        job.reset_after(HOUR)
+                    } else {
+                        !job.is_finished()
+                    });
+                }
+            }
+        };
+        let keyed = KeyedGroup::<u64, ()>::builder().on_with(&group, handler);
+        for key in 0..=20 {
+            let delay = if key < 20 { Duration::ZERO } else { HOUR };
+            let _ = keyed.insert_after(key, (), delay, Replace);
+        }
+        drop(keyed);
+        settle().await;
+        assert_eq!(log.labels(), [true], "{move_job}: the lock was free");
+    }
+    group.cancel();
+}
+
 /// `Hash`, `Clone` and `Drop` of keys, and destructors of values, at each place where they run.
 #[test]
 fn hashes_clones_and_destructors_may_call_back() {

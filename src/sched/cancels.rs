@@ -11,9 +11,10 @@ use super::rt::AtomicU32;
 ///
 /// - Every caller that takes the group's lock applies the noted cancels before anything else (`State::apply_cancels`).
 ///   So no caller can see that a cancel was not applied at once.
-/// - The insert of a row is the exception: it does not look at other jobs. Once many cancels are noted, it takes them
-///   out, and the next inserts take over these slots one by one (`State::insert_row`). Then the slot is neither freed
-///   nor taken anew, and the driver keeps the entry that it has.
+/// - A handle that moves its job, or asks for its state, does not: it looks at no row (`Shared::enter_bare`).
+/// - Nor does the insert of a row: it does not look at other jobs. Once many cancels are noted, it takes them out, and
+///   the next inserts take over these slots one by one (`State::insert_row`). Then the slot is neither freed nor taken
+///   anew, and the driver keeps the entry that it has.
 /// - In a group that is closing no cancel may be left noted, since the last cancel drains the group. So the cells are
 ///   `CLOSED`, and each cancel takes the group's lock. If the first table comes when the group is closing already, another
 ///   job is held then, and the step that stops counting that job closes the cells.

@@ -151,8 +151,27 @@ impl Shared {
         self.costs
             .most_looks
             .fetch_max(state.jobs.take_looks(), Relaxed);
-        let outruns_driver = state.inbox.is_crowded();
         effects.take_unused(&mut state.jobs);
+        self.leave(state, effects);
+        result
+    }
+
+    /// Like [`enter`](Shared::enter), for a transition that runs no user code, so that its caller may hold a lock that
+    /// user code takes. Cancels that are noted, and tables that become unused by them, are left to the next caller.
+    pub(super) fn enter_bare<R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
+        let mut effects = Effects::default();
+        let mut state = self.lock();
+        let result = transition(&mut state, &mut effects);
+        self.leave(state, effects);
+        result
+    }
+
+    #[inline]
+    fn leave(&self, state: MutexGuard<'_, State>, effects: Effects) {
+        let outruns_driver = state.inbox.is_crowded();
         drop(state);
         // Threads that schedule without a pause hold the lock most of the time: such a thread takes it again before a
         // waiting driver has been woken up, and on a busy machine the kernel mostly suspends that thread while it holds
@@ -166,7 +185,6 @@ impl Shared {
         } else {
             self.apply(effects);
         }
-        result
     }
 
     /// Like [`enter`](Shared::enter), for the driver: callers that outrun it yield to it.

@@ -232,8 +232,8 @@ impl State {
 
     // Rows of tables.
 
-    /// Cancels the rows whose cancels were noted without the lock (see `cancels.rs`). Each step under the lock begins
-    /// with this, except the insert of a row.
+    /// Cancels the rows whose cancels were noted without the lock (see `cancels.rs`, which has the exceptions). Each
+    /// step under the lock begins with this.
     ///
     /// Returns the driver's waker if the driver must be woken for what [`job_left`](State::job_left) tells of.
     pub(in crate::sched) fn apply_cancels(&mut self) -> Option<WakeDriver> {

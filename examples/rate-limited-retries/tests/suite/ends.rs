@@ -14,6 +14,7 @@ use crate::common::{
 };
 use crate::dispatcher::{logged, push};
 use rate_limited_retries::{Builder, Closed, Context, Dispatcher, Rate, TryPushError};
+use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
 use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, sleep};
 
@@ -675,4 +676,48 @@ async fn keys_of_a_dropped_dispatcher_that_panic_in_their_destructors_harm_nobod
     assert_eq!(dispatcher.stats().keys, 3);
     drop(dispatcher);
     assert_eq!(flag.drops(), 3);
+}
+
+/// What the last cancel of a keyed group leaves unused is dropped by a later call of its group, but not by one that the
+/// dispatcher makes under its lock.
+#[test]
+fn the_handler_of_a_keyed_group_is_not_dropped_under_the_dispatchers_lock() {
+    watched(|| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (group, flag) = (Group::new(), Flag::new());
+            let dispatcher = Dispatcher::builder().run(&group, |(), _| async {});
+            dispatcher.not_before('k', Instant::now() + HOUR);
+            push(&dispatcher, 'k', ());
+            let (calls, dropped) = (dispatcher.clone(), flag.clone());
+            let calls_back = OnDrop(move || {
+                assert_eq!(calls.stats().running, 0);
+                drop(dropped.guard());
+            });
+            let of_handler = dispatcher.clone();
+            // Twenty entries that are due run in one batch. The last but one removes the one that is not due.
+            let handler = move |context: KeyedContext<u64, ()>, key, ()| {
+                let (_held, dispatcher) = (&calls_back, of_handler.clone());
+                async move {
+                    if key == 18 {
+                        assert!(context.remove(&20).is_some());
+                    }
+                    drop(context);
+                    if key == 19 {
+                        dispatcher.clear_not_before(&'k');
+                    }
+                }
+            };
+            let keyed = KeyedGroup::<u64, ()>::builder().on_with(&group, handler);
+            for key in 0..=20 {
+                let delay = if key < 20 { Duration::ZERO } else { HOUR };
+                let _ = keyed.insert_after(key, (), delay, OnDuplicate::Replace);
+            }
+            drop(keyed);
+            sleep(ms(1)).await;
+            assert_eq!(flag.drops(), 1);
+            group.wait().await.unwrap();
+        });
+    });
 }
