@@ -124,8 +124,11 @@ impl Service {
             Arc::clone(&self.table),
         );
         let job = handle.delay(delay, async move {
+            // Not the delivery of a later request with the same id, if this one was deleted.
+            let is_own = |state: &State| matches!(state, State::Delayed(delivery, _) if Arc::ptr_eq(delivery, &due));
             let is_due = lock(&known)
                 .get_mut(&due.id)
+                .filter(|state| is_own(state))
                 .map(|state| std::mem::replace(state, State::Queued(Arc::clone(&due))));
             if is_due.is_some() {
                 // It fails only if the service ends, which then lists the delivery.
@@ -280,4 +283,48 @@ fn forget_later(group: &Handle, table: &Table, id: &str) {
     group.delay(REMEMBERED, async move {
         lock(&table).remove(&id);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use schedgroup::JobState;
+
+    use super::*;
+
+    fn delivery() -> Delivery {
+        Delivery {
+            id: "7".to_owned(),
+            target: "127.0.0.1:1".to_owned(),
+            path: "/hook".to_owned(),
+            payload: Vec::new(),
+        }
+    }
+
+    /// The delivery is deleted and posted again when the job of its delay has begun, and before that looks for it.
+    #[test]
+    fn a_delayed_delivery_that_is_deleted_and_posted_again_is_queued_once() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _inside = runtime.enter();
+        let service = Service::start();
+        let accepted = service.accept(delivery(), Duration::from_millis(1));
+        assert_eq!(accepted, Answer::Accepted);
+        let mut table = lock(&service.table);
+        let Some(State::Delayed(_, begun)) = table.remove("7") else {
+            panic!("it is not delayed");
+        };
+        // It waits for the lock.
+        while begun.state() != JobState::Running {
+            std::thread::yield_now();
+        }
+        let again = Arc::new(delivery());
+        let later = service.group.delay(REMEMBERED, async {});
+        table.insert("7".to_owned(), State::Delayed(again, later));
+        drop(table);
+        while !begun.is_finished() {
+            std::thread::yield_now();
+        }
+        assert_eq!(service.waiting(), 1);
+        let stats = service.dispatcher.stats();
+        assert_eq!((stats.queued, stats.started), (0, 0));
+    }
 }

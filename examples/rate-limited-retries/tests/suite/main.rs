@@ -10,3 +10,4 @@ mod ends;
 mod polite_crawler;
 mod retry;
 mod rules;
+mod webhooks;
