@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use rate_limited_retries::{Context, Dispatcher, Policy, Rate, Reason, TryPushError};
+use rate_limited_retries::{Context, Dispatcher, Policy, Rate, Reason};
 use schedgroup::flow::Verdict;
 use schedgroup::{Group, Handle, JobHandle};
 
@@ -110,9 +110,15 @@ impl Service {
             return Answer::Known;
         };
         if delay.is_zero() {
-            place.insert(State::Queued(Arc::clone(&delivery)));
-            drop(table);
-            return self.queue(delivery);
+            // Under the table's lock, so that no other request finds the id of a delivery that is rejected.
+            let pushed = self
+                .dispatcher
+                .try_push(delivery.target.clone(), Arc::clone(&delivery));
+            if pushed.is_err() {
+                return Answer::Busy;
+            }
+            place.insert(State::Queued(delivery));
+            return Answer::Accepted;
         }
         let handle = self.group.handle();
         if handle.is_closed() {
@@ -137,18 +143,6 @@ impl Service {
         });
         place.insert(State::Delayed(delivery, job));
         Answer::Accepted
-    }
-
-    fn queue(&self, delivery: Arc<Delivery>) -> Answer {
-        let pushed = self.dispatcher.try_push(delivery.target.clone(), delivery);
-        match pushed {
-            Ok(()) => Answer::Accepted,
-            Err(TryPushError::Full(delivery) | TryPushError::Closed(delivery)) => {
-                lock(&self.table).remove(&delivery.id);
-                Answer::Busy
-            }
-            Err(_) => Answer::Busy,
-        }
     }
 
     /// Prevents a delivery whose first attempt has not begun.
@@ -291,9 +285,9 @@ mod tests {
 
     use super::*;
 
-    fn delivery() -> Delivery {
+    fn delivery(id: impl ToString) -> Delivery {
         Delivery {
-            id: "7".to_owned(),
+            id: id.to_string(),
             target: "127.0.0.1:1".to_owned(),
             path: "/hook".to_owned(),
             payload: Vec::new(),
@@ -306,7 +300,7 @@ mod tests {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let _inside = runtime.enter();
         let service = Service::start();
-        let accepted = service.accept(delivery(), Duration::from_millis(1));
+        let accepted = service.accept(delivery(7), Duration::from_millis(1));
         assert_eq!(accepted, Answer::Accepted);
         let mut table = lock(&service.table);
         let Some(State::Delayed(_, begun)) = table.remove("7") else {
@@ -316,7 +310,7 @@ mod tests {
         while begun.state() != JobState::Running {
             std::thread::yield_now();
         }
-        let again = Arc::new(delivery());
+        let again = Arc::new(delivery(7));
         let later = service.group.delay(REMEMBERED, async {});
         table.insert("7".to_owned(), State::Delayed(again, later));
         drop(table);
@@ -326,5 +320,36 @@ mod tests {
         assert_eq!(service.waiting(), 1);
         let stats = service.dispatcher.stats();
         assert_eq!((stats.queued, stats.started), (0, 0));
+    }
+
+    /// One of them finds the id in the table. It must not be the id of a delivery that is just being rejected.
+    #[test]
+    fn of_two_requests_with_one_id_none_is_known_if_the_other_is_rejected() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _inside = runtime.enter();
+        let service = Service::start();
+        let both = std::sync::Barrier::new(2);
+        // The second half of them finds the dispatcher full.
+        let accept_all = || {
+            let ids = (0..20_000).map(|id| {
+                both.wait();
+                service.accept(delivery(id), Duration::ZERO)
+            });
+            ids.collect::<Vec<_>>()
+        };
+        let (answers, others) = std::thread::scope(|scope| {
+            let others = scope.spawn(accept_all);
+            (accept_all(), others.join().unwrap())
+        });
+        let pairs = || answers.iter().zip(&others);
+        let unheard = pairs().find(|pair| {
+            matches!(
+                pair,
+                (Answer::Known, Answer::Busy) | (Answer::Busy, Answer::Known)
+            )
+        });
+        assert_eq!(unheard, None);
+        let rejected = pairs().filter(|pair| *pair == (&Answer::Busy, &Answer::Busy));
+        assert!(rejected.count() > 1_000, "it was hardly ever full");
     }
 }
