@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -61,6 +62,7 @@ pub(crate) struct Service {
     group: Group,
     dispatcher: Deliveries,
     table: Table,
+    is_ending: AtomicBool,
 }
 
 fn lock(table: &Table) -> MutexGuard<'_, HashMap<String, State>> {
@@ -99,6 +101,7 @@ impl Service {
             group,
             dispatcher,
             table,
+            is_ending: AtomicBool::new(false),
         }
     }
 
@@ -120,8 +123,7 @@ impl Service {
             place.insert(State::Queued(delivery));
             return Answer::Accepted;
         }
-        let handle = self.group.handle();
-        if handle.is_closed() {
+        if self.is_ending.load(Ordering::SeqCst) {
             return Answer::Busy;
         }
         let (dispatcher, due, known) = (
@@ -129,7 +131,7 @@ impl Service {
             Arc::clone(&delivery),
             Arc::clone(&self.table),
         );
-        let job = handle.delay(delay, async move {
+        let job = self.group.handle().delay(delay, async move {
             // Not the delivery of a later request with the same id, if this one was deleted.
             let is_own = |state: &State| matches!(state, State::Delayed(delivery, _) if Arc::ptr_eq(delivery, &due));
             let is_due = lock(&known)
@@ -206,6 +208,7 @@ impl Service {
 
     /// Accepts no more, lets what is queued go on for the grace, and returns what is left.
     pub(crate) async fn drain(&self) -> Vec<Left> {
+        self.is_ending.store(true, Ordering::SeqCst);
         let drained = self.dispatcher.drain(GRACE).await;
         // Attempts that run go on for a moment.
         self.group.shutdown(Duration::from_secs(1)).await;
@@ -351,5 +354,26 @@ mod tests {
         assert_eq!(unheard, None);
         let rejected = pairs().filter(|pair| *pair == (&Answer::Busy, &Answer::Busy));
         assert!(rejected.count() > 1_000, "it was hardly ever full");
+    }
+
+    #[test]
+    fn what_is_posted_during_a_drain_is_rejected_also_if_it_has_a_delay() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().start_paused(true).build().unwrap();
+        let _inside = runtime.enter();
+        let service = Service::start();
+        // It is retried until the grace is over.
+        assert_eq!(
+            service.accept(delivery(1), Duration::ZERO),
+            Answer::Accepted
+        );
+        let post = async {
+            let answers =
+                [Duration::ZERO, REMEMBERED].map(|delay| service.accept(delivery(2), delay));
+            assert_eq!(answers, [Answer::Busy; 2]);
+        };
+        let (left, ()) = runtime.block_on(async { tokio::join!(service.drain(), post) });
+        let left: Vec<String> = left.into_iter().map(|left| left.id).collect();
+        assert_eq!(left, ["1"]);
     }
 }
