@@ -163,7 +163,7 @@ impl<K, T> State<K, T> {
                 Some(Order { number, at: due })
             }
             Ticket::Scheduled(_, job)
-                if due < self.due && (due <= now || self.due - due > NEAR) =>
+                if due < self.due && (due <= now || self.due - due >= NEAR) =>
             {
                 self.due = due;
                 // If the ticket is just being started, this returns `false`, and the ticket will find the work. In a

@@ -7,6 +7,7 @@ mod common;
 mod dispatcher;
 mod drains;
 mod ends;
+mod histories;
 mod polite_crawler;
 mod retry;
 mod rules;
