@@ -32,7 +32,8 @@ use crate::time::later;
 ///   another key. Keys that wait for the overall rate start in the order of their own instants. If a piece of work costs
 ///   more than one, the keys behind it wait until its whole cost is available.
 /// - Keys that wait for a slot, of the dispatcher or of its group, take turns: a key with a long queue does not keep
-///   others from their starts.
+///   others from their starts. With an overall rate the turns for a slot of the group go by the instants that are charged,
+///   so a key may start several times before another one that has waited for less than 100 ms.
 /// - After [`not_before`](Dispatcher::not_before), no work of the key starts until the given instant.
 /// - `wait` and `drain` of the group cover queued work. A group that is cancelled, shut down or dropped starts no more work,
 ///   and [`drain`](Dispatcher::drain) then gives back the work that is left.

@@ -301,9 +301,21 @@ impl<K, T> Lanes<K, T> {
     /// Work that was queued behind a late start, and had no slot until now, could have started earlier by as much. So
     /// that is its exact instant, or the lateness of all starts would add up.
     pub(crate) fn ended(&mut self, Slot { lane, late }: Slot, now: u64) {
+        let turn = self.turn(now - late, now);
         self.counts.running -= 1;
         self.past(lane, now).running -= 1;
-        self.push_head(lane, now - late, now - late);
+        self.push_head(lane, now - late, turn);
+    }
+
+    /// Returns the turn of the next head of a lane whose work has started or ended now, if `exact` is the instant by
+    /// which that is charged. Lanes that wait for a slot take turns, however late each of them is. Lanes that wait for
+    /// the overall rate go by their exact instants, or capacity would be lost.
+    fn turn(&self, exact: u64, now: u64) -> u64 {
+        let is_full = self.counts.running >= self.limits.max_running;
+        match self.limits.overall {
+            Some(_) if !is_full => exact,
+            _ => now,
+        }
     }
 
     /// Creates the entry of a lane that has work and a free slot and no entry yet. Its head could start from `ready`
@@ -453,8 +465,8 @@ impl<K, T> Lanes<K, T> {
         self.counts.queued -= 1;
         self.counts.running += 1;
         self.counts.started += 1;
-        // Heads that wait for the overall rate go by their exact instants, or capacity would be lost.
-        self.push_head(id, at, overall.unwrap_or(now));
+        let turn = self.turn(overall.unwrap_or(now), now);
+        self.push_head(id, at, turn);
         let late = per_key
             .max(overall)
             .filter(|_| self.at(id).cost().is_some())

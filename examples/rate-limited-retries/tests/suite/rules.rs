@@ -116,6 +116,32 @@ async fn keys_that_wait_for_a_slot_take_turns() {
     }
 }
 
+/// The instants by which late starts are charged lie in the past. They do not bring a key with short work forward.
+#[tokio::test(start_paused = true)]
+async fn serial_keys_that_wait_for_a_slot_take_turns_however_long_their_work_is() {
+    for overall in [false, true] {
+        let (group, log) = (Group::new(), Log::new());
+        let of_work = log.clone();
+        let rate = Rate::per_second(1_000);
+        let builder = Dispatcher::builder().in_flight(1).max_running(1);
+        let builder = match overall {
+            false => builder.per_key(rate),
+            true => builder.per_key(rate).overall(rate),
+        };
+        let dispatcher = builder.run(&group, move |length: u64, context| {
+            of_work.push(*context.key());
+            sleep(ms(length))
+        });
+        for _ in 0..20 {
+            dispatcher.push("short", 1).await.unwrap();
+            dispatcher.push("long", 60).await.unwrap();
+        }
+        group.wait().await.unwrap();
+        let turns = ["short", "long"].into_iter().cycle().take(40);
+        assert!(log.labels().into_iter().eq(turns), "overall {overall}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_most_max_running_run_of_all_keys() {
     let (group, gauge) = (Group::new(), Gauge::default());
