@@ -9,7 +9,7 @@ use crate::time::Micros;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MissedRuns {
-    /// None of them runs.
+    /// None of them runs, but a single one does, late, if its next time has not come yet.
     Skip,
     /// One run replaces all of them.
     #[default]
@@ -103,8 +103,14 @@ impl Schedule {
             }
             _ => ahead,
         };
-        let earliest = match self.recurring.missed {
-            MissedRuns::Skip => self.every.before(ahead),
+        let earliest = match (self.recurring.missed, last) {
+            (MissedRuns::Skip, _) => self.every.before(ahead),
+            // The job of the last slot may still be pending. It is one of those that were missed, and perhaps none of the
+            // last ones.
+            (MissedRuns::Last(most), Some(last)) if last < ahead => {
+                let before = self.every.before(last);
+                self.every.missed(most.max(1), before, ahead)
+            }
             _ => Micros(i64::MIN),
         };
         Slot {

@@ -1,6 +1,6 @@
 //! On a paused clock: schedules.
 
-use delayed_jobs::{Every, Filter, State, testkit};
+use delayed_jobs::{Every, Filter, MissedRuns, Recurring, State, testkit};
 use tokio::time::sleep;
 
 use super::*;
@@ -25,6 +25,51 @@ async fn after_a_gap_one_run_makes_up_for_the_missed_ones() {
         counts.iter().all(|(_, runs)| *runs <= 1),
         "(period in ms, runs at once): {counts:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_gap_no_more_than_the_last_runs_that_were_missed_are_made_up_for() {
+    for most in [0, 1, 3, 10] {
+        let (queue, log) = (testkit::queue(), Log::new());
+        let worker = || {
+            let rule = Recurring::default().missed(MissedRuns::Last(most));
+            noting(&queue, &log).every_with(rule, "tick", 100 * SECOND, &Note(7))
+        };
+        let clock = queue.store().clock();
+        let until_next = 100_000_000 - clock.now().0.rem_euclid(100_000_000);
+        sleep(Duration::from_micros(until_next as u64) + 10 * SECOND).await;
+        // It enqueues the run at 100 s, which is missed, as are the four after it.
+        testkit::run_for(worker(), 30 * SECOND)
+            .await
+            .expect("a run");
+        sleep(510 * SECOND).await;
+        testkit::run_for(worker(), 20 * SECOND)
+            .await
+            .expect("a run");
+        assert_eq!(log.lines().len() as u32, most.min(5), "of the last {most}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missed_run_that_is_to_be_skipped_runs_only_if_the_next_one_is_not_due() {
+    for (gap, runs) in [(100, 1), (200, 0), (500, 0)] {
+        let (queue, log) = (testkit::queue(), Log::new());
+        let worker = || {
+            let rule = Recurring::default().missed(MissedRuns::Skip);
+            noting(&queue, &log).every_with(rule, "tick", 100 * SECOND, &Note(7))
+        };
+        let clock = queue.store().clock();
+        let until_next = 100_000_000 - clock.now().0.rem_euclid(100_000_000);
+        sleep(Duration::from_micros(until_next as u64) + 10 * SECOND).await;
+        testkit::run_for(worker(), 30 * SECOND)
+            .await
+            .expect("a run");
+        sleep(gap * SECOND).await;
+        testkit::run_for(worker(), 20 * SECOND)
+            .await
+            .expect("a run");
+        assert_eq!(log.lines().len(), runs, "after {gap} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]
