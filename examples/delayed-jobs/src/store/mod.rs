@@ -92,7 +92,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Ends a claim with its verdict. Returns `false` if the claim is no longer valid.
     ///
-    /// If the cancellation of the job was requested, it is cancelled, unless it is done or dead.
+    /// If the cancellation of the job was requested, it is cancelled, unless it is done.
     fn finish(&self, ended: Ended) -> Answer<'_, bool>;
 
     /// Renews leases until `until`, and returns which of them are still held.

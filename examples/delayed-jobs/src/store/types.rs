@@ -347,7 +347,8 @@ pub enum Change {
     /// Pending jobs are cancelled, and the cancellation of running ones is requested.
     Cancel,
     /// Dead and cancelled jobs are pending again, due at once and with all their attempts. Pending jobs become due at once
-    /// if the filter asks for that state. Of several jobs with the same key, only the latest is retried.
+    /// if the filter asks for that state. Of several jobs with the same key only the latest is retried, and none if that one
+    /// is not dead or cancelled.
     Retry,
     /// All jobs except running ones are deleted.
     Delete,

@@ -217,6 +217,13 @@ pub(crate) async fn many_jobs_are_retried_by_a_filter(store: Opened) {
     };
     assert_eq!(retry().await, [keyed_ids[2]]);
     assert_eq!(retry().await, []);
+    // The last one need not be one that could be retried.
+    let claimed = claim(&store, "w", 99, 9).await;
+    let retried = claimed.iter().find(|job| job.lease.id == keyed_ids[2]);
+    let lease = retried.expect("it is due").lease;
+    let done = Verdict::Done { output: None };
+    assert!(finish(&store, lease, 9, done).await);
+    assert_eq!(retry().await, []);
 }
 
 pub(crate) async fn many_jobs_are_deleted_by_a_filter(store: Opened) {

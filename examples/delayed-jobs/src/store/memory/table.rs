@@ -536,22 +536,22 @@ impl Table {
     pub(super) fn change(&mut self, change: Change, filter: &Filter, now: Micros) -> Vec<JobId> {
         let mut found = self.matching(filter);
         found.sort_by_key(|row| (row.forgettable(), row.record.id));
-        if change == Change::Retry {
-            // Of several jobs with one key the last is changed.
-            found.reverse();
-        }
         let is_for = |row: &&Row| match (change, row.record.state) {
             (Change::Cancel, State::Pending) => true,
             (Change::Cancel, State::Running) => !row.cancel,
             (Change::Retry, State::Pending) => filter.state.is_some() && row.record.run_at > now,
-            (Change::Retry, state) => matches!(state, State::Dead | State::Cancelled),
+            (Change::Retry, State::Dead | State::Cancelled) => !self.has_later_one(row),
+            (Change::Retry, _) => false,
             (Change::Delete, state) => state != State::Running,
             (Change::Cancel, _) => false,
         };
         let ids = found.into_iter().filter(is_for).map(|row| row.record.id);
-        let ids: Vec<_> = ids.take(filter.limit).collect();
+        let ids: Vec<_> = ids.collect();
         let mut changed = Vec::new();
         for id in ids {
+            if changed.len() == filter.limit {
+                break;
+            }
             let is_changed = match change {
                 Change::Cancel => matches!(self.cancel(id, now), Asked::Granted(_)),
                 Change::Retry => matches!(self.retry(id, now), Asked::Granted(_)),
@@ -562,6 +562,17 @@ impl Table {
             }
         }
         changed
+    }
+
+    /// Returns whether a later job was enqueued with the key of this one.
+    fn has_later_one(&self, row: &Row) -> bool {
+        let is_same = |later: &Row| {
+            later.record.key == row.record.key
+                && later.held_until == row.held_until
+                && later.holds != 0
+                && later.record.id > row.record.id
+        };
+        row.record.key.is_some() && row.holds != 0 && self.rows.values().any(is_same)
     }
 
     pub(super) fn queues(&self) -> Vec<QueueRow> {
