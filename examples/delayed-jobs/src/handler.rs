@@ -91,6 +91,9 @@ impl<T> Job<T> {
     /// committed, together with all its other changes. Make this the last step, since it locks the row of the job until the
     /// commit, and return from the handler soon after.
     ///
+    /// If other jobs come after this one, the transaction must be `READ COMMITTED`, which is Postgres' default: with a
+    /// stricter isolation it does not see the ends of others, and this fails.
+    ///
     /// # Examples
     ///
     /// ```no_run

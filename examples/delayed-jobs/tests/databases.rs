@@ -671,6 +671,83 @@ async fn a_job_is_part_of_the_callers_postgres_transaction() {
     assert_eq!(starts.lock().expect("no panic")[0].0, 2);
 }
 
+/// Other programs on the database may want it. Two ends wait for the same lock, and the second one has to see the first.
+#[tokio::test]
+async fn ends_see_each_other_whatever_the_default_isolation_of_postgres_is() {
+    let Some(database) = postgres().await else {
+        return;
+    };
+    let name = database.address.rsplit('/').next().unwrap_or_default();
+    let set =
+        format!("alter database {name} set default_transaction_isolation = 'repeatable read'");
+    run_sql(&database.address, &set).await;
+    let (first, second) = (database.open().await, database.open().await);
+    let pair = first.enqueue_all([first.enqueue(Note(0)), first.enqueue(Note(1))]);
+    let pair = pair.await.expect("enqueued");
+    let last = first.enqueue(Note(2));
+    let last = last.after_done(pair.iter().map(|job| job.id()));
+    last.await.expect("enqueued");
+    let mut client = support::client(&database.address).await;
+    let lock = client.execute("select pg_advisory_lock(7235419200281472867)");
+    lock.await.expect("locked");
+    let starts = Starts::default();
+    let workers = [&first, &second].map(|queue| {
+        let worker = noting(queue, &starts);
+        spawn(worker.concurrency("default", 1))
+    });
+    let both_wait = || async {
+        let sql = "select count(*) from pg_locks join pg_database as ours on ours.oid = database
+            where datname = current_database() and locktype = 'advisory' and not granted";
+        let mut client = support::client(&database.address).await;
+        let count = sqlx::query_scalar(sql).fetch_one(&mut client).await;
+        let count: i64 = count.expect("a count");
+        count == 2
+    };
+    support::until("both ends wait", both_wait).await;
+    client.close().await.expect("closed");
+    until_done(&first, 3).await;
+    for worker in workers {
+        worker.end().await;
+    }
+}
+
+/// With such a transaction the end of the second job would not see that of the first one, and the last job would wait
+/// for ever.
+#[tokio::test]
+async fn a_transaction_that_cannot_see_other_ends_is_refused_by_postgres() {
+    let Some(database) = postgres().await else {
+        return;
+    };
+    let queue = database.open().await;
+    let other = in_an_hour(&queue).await;
+    let slow = queue.enqueue(Note(1)).await.expect("enqueued").id();
+    let last = queue.enqueue(Note(2)).after_done([slow, other]);
+    last.await.expect("enqueued");
+    let (address, ours) = (database.address.clone(), queue.clone());
+    let handling = Handling::default().retry(Retry::fixed(MILLI));
+    let worker = queue
+        .worker()
+        .register_with(handling, move |job: Job<Note>| {
+            let (address, queue) = (address.clone(), ours.clone());
+            async move {
+                if job.id() != slow || job.attempt() > 1 {
+                    return Ok(());
+                }
+                let mut client = support::client(&address).await;
+                let begin = "begin isolation level repeatable read";
+                let mut transaction = client.begin_with(begin).await?;
+                transaction.execute("select 1 from delayed_jobs").await?;
+                queue.retry(other).await?;
+                until_done(&queue, 1).await;
+                job.complete_in_postgres(&mut transaction).await?;
+                Ok(transaction.commit().await?)
+            }
+        });
+    let running = spawn(worker);
+    until_done(&queue, 3).await;
+    running.end().await;
+}
+
 /// Enqueues a job that is due in an hour.
 async fn in_an_hour(queue: &Queue) -> JobId {
     let job = queue.enqueue(Note(0)).after(Duration::from_secs(3600));

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/008_by_hand.sql"),
     include_str!("../../../schema/postgres/009_plans_of_waits.sql"),
     include_str!("../../../schema/postgres/010_long_chains.sql"),
+    include_str!("../../../schema/postgres/011_isolation.sql"),
 ];
 
 /// The number of the advisory lock that keeps two programs from migrating at the same time.

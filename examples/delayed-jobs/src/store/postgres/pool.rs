@@ -194,13 +194,16 @@ impl Pool {
         }
     }
 
-    /// Opens a connection. The server cancels a statement at the same timeout as this program.
+    /// Opens a connection. The server cancels a statement at the same timeout as this program. A statement that has waited
+    /// for others has to see what they did, whatever the isolation of other programs on this database is.
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
         let limit = self.settings.connect_timeout;
         let connecting = async {
             let mut connection = PgConnection::connect_with(&self.settings.connect).await?;
             let millis = self.settings.query_timeout.as_millis();
-            let set = format!("set statement_timeout = {millis}");
+            let set = format!(
+                "set statement_timeout = {millis}; set default_transaction_isolation = 'read committed'"
+            );
             connection.execute(AssertSqlSafe(set)).await?;
             Ok(connection)
         };
