@@ -418,6 +418,9 @@ impl Life {
         let lanes = limits.map(|(at, (queue, limit))| Lane::new(queue, limit, at, &runs));
         let lanes = lanes.collect();
         let clock = worker.site.store.clock();
+        // The store may have been out of reach until a moment ago, so others get the time to renew their leases first.
+        let Settings { lease, rescan, .. } = worker.settings;
+        let quiet = (lease / 2).min(2 * rescan);
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| Engine {
             name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: Arc::clone(&worker.site.store),
@@ -454,8 +457,9 @@ impl Life {
             claiming: RwLock::new(()),
             has_unknown_leases: AtomicBool::new(false),
             last_look: Mutex::default(),
+            look_ended: Mutex::default(),
             last_beat: Mutex::default(),
-            quiet_until: Mutex::default(),
+            quiet_until: Mutex::new(Instant::now().checked_add(quiet)),
             pulse: AtomicU64::new(0),
             begun: std::time::Instant::now(),
         });

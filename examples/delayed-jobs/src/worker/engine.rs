@@ -132,9 +132,11 @@ pub(crate) struct Engine {
     pub(super) has_unknown_leases: AtomicBool,
     /// The time of the last look, by the clock of the store and by the monotonic clock.
     pub(super) last_look: Mutex<Option<(Micros, Instant)>>,
+    /// When the last look ended.
+    pub(super) look_ended: Mutex<Option<Instant>>,
     /// The time of the last heartbeat that pages and queries see.
     pub(super) last_beat: Mutex<Option<Instant>>,
-    /// No lease is taken back before this instant, since the clock was set.
+    /// No lease is taken back before this instant: the worker has just started, or the clock was set, or all stood still.
     pub(super) quiet_until: Mutex<Option<Instant>>,
     /// When the runtime last ran a task of this worker, in milliseconds since `begun`.
     pub(super) pulse: AtomicU64,
@@ -484,6 +486,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let round = async move {
             let begun = Instant::now();
+            engine.notice_standstill(begun);
             let next = match engine.look().await {
                 Ok(next) => {
                     engine.outage.succeeded();
@@ -495,6 +498,7 @@ impl Engine {
             };
             let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             engine.look_cost.store(cost, Ordering::Relaxed);
+            *lock(&engine.look_ended) = Some(Instant::now());
             engine.look_after(next);
         };
         self.rounds
@@ -621,16 +625,32 @@ impl Engine {
                 ?step,
                 "the clock of the store was set: no lease is taken back for a while"
             );
-            let until = local.checked_add(self.settings.lease);
-            *lock(&self.quiet_until) = until;
+            *lock(&self.quiet_until) = local.checked_add(self.settings.lease);
         }
         Ok(now)
     }
 
+    /// Checks whether this worker has just stood still, as when its machine is paused. Then other workers may have stood
+    /// still, too, so that their leases have expired although their jobs run.
+    fn notice_standstill(&self, now: Instant) {
+        let Settings { lease, rescan, .. } = self.settings;
+        let Some(ended) = *lock(&self.look_ended) else {
+            return;
+        };
+        let late = now - ended;
+        if late >= (lease / 2).max(2 * rescan) {
+            tracing::warn!(
+                ?late,
+                "this worker stood still: no lease is taken back for a while"
+            );
+            *lock(&self.quiet_until) = now.checked_add(lease);
+        }
+    }
+
     /// Returns whether no lease is taken back, since workers that live may not have been able to renew theirs.
     fn is_quiet(&self) -> bool {
-        let was_set = lock(&self.quiet_until).is_some_and(|until| Instant::now() < until);
-        was_set || self.outage.may_have_cost_leases()
+        let is_quiet = lock(&self.quiet_until).is_some_and(|until| Instant::now() < until);
+        is_quiet || self.outage.may_have_cost_leases()
     }
 
     /// Gives back the jobs that were leased by claims without an answer.

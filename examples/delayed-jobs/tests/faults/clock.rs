@@ -492,6 +492,34 @@ async fn no_running_job_is_believed_lost_after_an_outage_longer_than_its_lease()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_starts_after_an_outage_takes_no_running_job_away() {
+    let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
+    let queue = Wrapped::with_outages(memory.store(), &is_out);
+    let log = Log::new();
+    put(&queue, 1).await;
+    let worker = || {
+        let seen = log.clone();
+        queue.worker().register(move |job: Job<Note>| {
+            seen.note(&job);
+            async {
+                sleep(200 * SECOND).await;
+                Ok(())
+            }
+        })
+    };
+    let first = spawn(worker());
+    sleep(2 * SECOND).await;
+    is_out.store(true, Ordering::SeqCst);
+    sleep(100 * SECOND).await;
+    is_out.store(false, Ordering::SeqCst);
+    let second = spawn(worker());
+    sleep(200 * SECOND).await;
+    first.end().await;
+    second.end().await;
+    assert_eq!(log.notes(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn jobs_of_a_claim_without_an_answer_are_given_back() {
     let memory = testkit::queue();
     let claims = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! A wall clock that is set while the program runs.
+//! A wall clock that is set while the program runs, and programs that stand still.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -126,4 +126,41 @@ async fn a_local_clock_that_is_set_starts_nothing_before_the_servers_time() {
         .id();
     let done = || async { record(&queue, soon).await.state == State::Done };
     support::until("the worker works on", done).await;
+}
+
+/// As when their machine is paused. The first one that goes on finds that the lease of the other has expired.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_stand_still_together_take_nothing_from_each_other() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("it opens");
+    let start = |_| {
+        let args = [
+            "--database",
+            &path,
+            "worker",
+            "--lease",
+            "4s",
+            "--concurrency",
+            "1",
+        ];
+        Program::start(&args)
+    };
+    let workers = [0, 1].map(start);
+    let slow = json!({ "batch": 1, "number": 20, "of": 21 });
+    for _ in 0..2 {
+        let job = queue.enqueue_json("demo", &slow);
+        job.await.expect("enqueued");
+    }
+    let both_run = || async { queue.counts().await.expect("counts").running == 2 };
+    support::until("both run", both_run).await;
+    workers.iter().for_each(|worker| worker.signal("STOP"));
+    sleep(6 * SECOND).await;
+    workers[0].signal("CONT");
+    sleep(SECOND).await;
+    workers[1].signal("CONT");
+    let done = || async { queue.counts().await.expect("counts").unfinished() == 0 };
+    support::until("all have ended", done).await;
+    let jobs = queue.list(Filter::default()).await.expect("a list");
+    let crashes: Vec<_> = jobs.iter().map(|job| (job.state, job.crashes)).collect();
+    assert_eq!(crashes, [(State::Done, 0); 2]);
 }
