@@ -143,17 +143,7 @@ impl Shared {
 
     /// Runs one transition under the lock, and applies its effects after it.
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
-        let mut effects = Effects::default();
-        let mut state = self.lock();
-        effects.wake_driver(state.apply_cancels());
-        let result = transition(&mut state, &mut effects);
-        #[cfg(test)]
-        self.costs
-            .most_looks
-            .fetch_max(state.jobs.take_looks(), Relaxed);
-        effects.take_unused(&mut state.jobs);
-        self.leave(state, effects);
-        result
+        self.step::<true, R>(transition)
     }
 
     /// Like [`enter`](Shared::enter), for a transition that runs no user code, so that its caller may hold a lock that
@@ -162,16 +152,27 @@ impl Shared {
         &self,
         transition: impl FnOnce(&mut State, &mut Effects) -> R,
     ) -> R {
-        let mut effects = Effects::default();
-        let mut state = self.lock();
-        let result = transition(&mut state, &mut effects);
-        self.leave(state, effects);
-        result
+        self.step::<false, R>(transition)
     }
 
-    #[inline]
-    fn leave(&self, state: MutexGuard<'_, State>, effects: Effects) {
+    fn step<const FOR_TABLES: bool, R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
+        let mut effects = Effects::default();
+        let mut state = self.lock();
+        if FOR_TABLES {
+            effects.wake_driver(state.apply_cancels());
+        }
+        let result = transition(&mut state, &mut effects);
+        #[cfg(test)]
+        self.costs
+            .most_looks
+            .fetch_max(state.jobs.take_looks(), Relaxed);
         let outruns_driver = state.inbox.is_crowded();
+        if FOR_TABLES {
+            effects.take_unused(&mut state.jobs);
+        }
         drop(state);
         // Threads that schedule without a pause hold the lock most of the time: such a thread takes it again before a
         // waiting driver has been woken up, and on a busy machine the kernel mostly suspends that thread while it holds
@@ -185,6 +186,7 @@ impl Shared {
         } else {
             self.apply(effects);
         }
+        result
     }
 
     /// Like [`enter`](Shared::enter), for the driver: callers that outrun it yield to it.
