@@ -172,6 +172,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lanes::tests::Random;
     use std::time::Duration;
 
     /// Returns when work of these costs starts if all of it is pushed at 1000.
@@ -254,38 +255,31 @@ mod tests {
         }
     }
 
-    /// Returns the next random number, by splitmix64.
-    fn random(seed: &mut u64) -> u64 {
-        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = *seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     /// Starts with random costs and pauses are late by up to twice the tolerance. No window of one period contains
     /// starts that cost more than the count and the burst.
     #[test]
     fn no_window_of_a_period_has_more_than_the_count_and_a_burst() {
         for seed in 0..400 {
-            let mut state = seed;
-            let below = |state: &mut u64, bound: u64| random(state) % bound;
-            let count = 1 + below(&mut state, 300) as u32;
-            let burst = 1 + below(&mut state, 5) as u32;
-            let period = 1_000_000 * (1 + below(&mut state, 200));
+            let mut random = Random(seed);
+            let count = 1 + random.below(300) as u32;
+            let burst = 1 + random.below(5) as u32;
+            let period = 1_000_000 * (1 + random.below(200));
             let rate = rate(count, period, burst);
-            let lateness = 1 + below(&mut state, 2 * tolerance(rate));
+            let lateness = 1 + random.below(2 * tolerance(rate));
             let (mut bucket, mut now, mut starts) = (Bucket::default(), 0, Vec::new());
+            // With a backlog the next work could have started when the last one could.
+            let (has_backlog, mut at) = (random.below(2) == 0, 0);
             for _ in 0..2_000 {
-                let cost = below(&mut state, u64::from(burst) + 1) as u32;
-                let ready = match below(&mut state, 50) {
-                    0 => now + below(&mut state, 3 * period),
+                let cost = random.below(u64::from(burst) + 1) as u32;
+                let ready = match random.below(50) {
+                    0 => now + random.below(3 * period),
+                    _ if has_backlog => at,
                     _ => now,
                 };
-                let at = bucket.exact(rate, cost).max(ready);
+                at = bucket.exact(rate, cost).max(ready);
                 now = now.max(at);
-                if below(&mut state, 4) == 0 {
-                    now += below(&mut state, lateness);
+                if random.below(4) == 0 {
+                    now += random.below(lateness);
                 }
                 now = now.max(bucket.floor(rate, cost));
                 bucket.take(rate, cost, at, now);
@@ -312,14 +306,15 @@ mod tests {
         for (count, seconds) in [(100, 1), (1_000, 1), (5_000, 1), (100_000, 100)] {
             let rate = Rate::new(count, Duration::from_secs(seconds));
             let length = 5 * seconds.max(2);
-            let (mut bucket, mut seed, mut now, mut starts) = (Bucket::default(), 7, 0, 0);
+            let (mut bucket, mut random, mut now, mut starts) =
+                (Bucket::default(), Random(7), 0, 0);
             let mut at = 0;
             while now < length * 1_000_000_000 {
                 at = bucket.exact(rate, 1).max(at);
                 // The timer fires at the next whole millisecond, and up to one more millisecond late.
                 let mut wake = |at: u64| {
                     if at > now {
-                        now = at.next_multiple_of(1_000_000) + random(&mut seed) % 1_000_000;
+                        now = at.next_multiple_of(1_000_000) + random.below(1_000_000);
                     }
                 };
                 wake(at);

@@ -3,7 +3,7 @@
 
 mod lane;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

@@ -4,10 +4,10 @@ use super::*;
 use std::time::Duration;
 
 /// Random numbers, by splitmix64.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -62,6 +62,21 @@ fn assert_in_rate(starts: &[u64], rate: Option<Rate>, seed: u64) {
     }
 }
 
+fn item(work: u64) -> Item<u64> {
+    Item {
+        work,
+        cost: 1,
+        bounded: false,
+    }
+}
+
+fn returned(work: u64) -> Returned<u64> {
+    Returned {
+        item: item(work),
+        tries: Box::default(),
+    }
+}
+
 /// Lanes of which at most `in_flight` pieces of work run per key.
 fn without_rates(in_flight: u32) -> Lanes<u64, u64> {
     Lanes::new(Limits {
@@ -91,11 +106,6 @@ fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
             let key = random.below(8);
             let lane = lanes.find(key, &key);
             let lane = lane.unwrap_or_else(|| lanes.insert(key, Key::Owned(key), now));
-            let item = |work| Item {
-                work,
-                cost: 1,
-                bounded: false,
-            };
             match random.below(8) {
                 0..=2 => {
                     number += 1;
@@ -103,11 +113,7 @@ fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
                 }
                 3 => {
                     let at = now + random.below(50_000_000);
-                    let returned = Returned {
-                        item: item(0),
-                        tries: Box::default(),
-                    };
-                    lanes.push_returned(lane, returned, at, now);
+                    lanes.push_returned(lane, returned(0), at, now);
                 }
                 4 => lanes.hold(lane, now + random.below(100_000_000), now),
                 5 => lanes.lift(lane, now),
@@ -150,11 +156,6 @@ fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
 /// A backlog of one key. The timer is up to two milliseconds late, as a real one is.
 #[test]
 fn retries_and_serial_queues_lose_no_capacity_to_late_starts() {
-    let item = |work| Item {
-        work,
-        cost: 1,
-        bounded: false,
-    };
     for (count, retries, in_flight, length) in [
         (100, 2, u32::MAX, 0),
         (1_000, 2, u32::MAX, 0),
@@ -180,13 +181,9 @@ fn retries_and_serial_queues_lose_no_capacity_to_late_starts() {
                 lanes.ended(started.slot, now);
                 let again = random.below(20);
                 if again < retries {
-                    let returned = Returned {
-                        item: item(started.item.work),
-                        tries: Box::default(),
-                    };
                     // At once, or within 20 ms.
                     let at = now + again * random.below(20_000_000);
-                    lanes.push_returned(lane, returned, at, now);
+                    lanes.push_returned(lane, returned(started.item.work), at, now);
                 }
             }
             let next = lanes.next(now).expect("there is more work");
@@ -205,11 +202,6 @@ fn retries_and_serial_queues_lose_no_capacity_to_late_starts() {
 #[test]
 fn a_late_start_gives_no_credit_to_work_that_is_pushed_later() {
     let ms = |millis: u64| millis * 1_000_000;
-    let item = |work| Item {
-        work,
-        cost: 1,
-        bounded: false,
-    };
     let mut lanes: Lanes<u64, u64> = Lanes::new(Limits {
         per_key: Some(Rate::per_second(50)),
         ..without_rates(1).limits
@@ -232,13 +224,8 @@ fn heads_keep_their_order_when_their_numbers_begin_anew() {
     let mut lanes = without_rates(1);
     lanes.entries = u32::MAX - 50;
     let push = |lanes: &mut Lanes<u64, u64>, key| {
-        let item = Item {
-            work: key,
-            cost: 1,
-            bounded: false,
-        };
         let lane = lanes.insert(key, Key::Owned(key), 0);
-        lanes.push(lane, item, 0);
+        lanes.push(lane, item(key), 0);
         lane
     };
     for key in 0..100 {
@@ -289,17 +276,11 @@ fn sweeps_are_short_and_remove_every_idle_lane() {
 #[test]
 fn much_work_that_is_due_again_at_once_is_queued_page_by_page() {
     const WORK: u64 = 5_000;
-    let item = |work| Item {
-        work,
-        cost: 1,
-        bounded: false,
-    };
     let mut lanes = without_rates(u32::MAX);
     let lane = lanes.insert(1, Key::Owned(1), 0);
     lanes.push(lane, item(WORK + 1), 0);
     let again = |lanes: &mut Lanes<u64, u64>, work, at, now| {
-        let (item, tries) = (item(work), Box::default());
-        lanes.push_returned(lane, Returned { item, tries }, at, now);
+        lanes.push_returned(lane, returned(work), at, now);
     };
     (0..WORK).for_each(|work| again(&mut lanes, work, 100, 0));
     let (mut order, mut before) = (Vec::new(), lanes.delayed.len());
@@ -345,12 +326,7 @@ fn a_key_in_use_is_found_however_many_come_and_go() {
 fn stale_entries_are_removed() {
     let mut lanes = without_rates(1);
     let lane = lanes.insert(1, Key::Owned(1), 0);
-    let item = Item {
-        work: 1,
-        cost: 1,
-        bounded: false,
-    };
-    lanes.push(lane, item, 0);
+    lanes.push(lane, item(1), 0);
     for now in 1..10_000 {
         // Each hold ends earlier than the one before.
         let at = 1_000_000 - now;
