@@ -80,7 +80,7 @@ async fn ask(address: &str, method: Method, path: &str) -> Result<(StatusCode, S
     Ok((response.status(), text))
 }
 
-pub(crate) async fn demo() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn demo() -> Result<(), Failed> {
     let mut receivers = BTreeMap::new();
     for _ in 0..2 {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -113,54 +113,36 @@ pub(crate) async fn demo() -> Result<(), Box<dyn Error>> {
         Ok::<_, Failed>(status)
     };
     for (n, target) in dead_targets.iter().enumerate() {
-        post(format!("dead-{n}"), &target.to_string(), 0.0)
-            .await
-            .map_err(|error| error.to_string())?;
+        post(format!("dead-{n}"), &target.to_string(), 0.0).await?;
     }
     for n in 0..EACH {
         for (number, target) in targets.iter().enumerate() {
             let id = format!("{number}-{n:02}");
-            post(id.clone(), target, 0.0)
-                .await
-                .map_err(|error| error.to_string())?;
+            post(id.clone(), target, 0.0).await?;
             if n % 10 == 0 {
                 // The client has heard nothing, and asks again.
-                post(id, target, 0.0)
-                    .await
-                    .map_err(|error| error.to_string())?;
+                post(id, target, 0.0).await?;
             }
         }
     }
     for n in 0..3 {
-        post(format!("delayed-{n}"), targets[0], 0.5)
-            .await
-            .map_err(|error| error.to_string())?;
-        post(format!("deleted-{n}"), targets[0], 3.0)
-            .await
-            .map_err(|error| error.to_string())?;
-        post(format!("far-{n}"), targets[0], 3_600.0)
-            .await
-            .map_err(|error| error.to_string())?;
-        post(format!("silent-{n}"), &silent_address, 0.0)
-            .await
-            .map_err(|error| error.to_string())?;
+        post(format!("delayed-{n}"), targets[0], 0.5).await?;
+        post(format!("deleted-{n}"), targets[0], 3.0).await?;
+        post(format!("far-{n}"), targets[0], 3_600.0).await?;
+        post(format!("silent-{n}"), &silent_address, 0.0).await?;
         // It is due within the grace.
-        post(format!("late-{n}"), targets[0], 3.0)
-            .await
-            .map_err(|error| error.to_string())?;
+        post(format!("late-{n}"), targets[0], 3.0).await?;
     }
     println!("answers to POST: {answers:?}");
     let mut deleted = BTreeMap::<u16, usize>::new();
     for id in ["deleted-0", "deleted-1", "deleted-2", "0-00", "unknown"] {
         let path = format!("/deliveries/{id}");
-        let asked = ask(&address, Method::DELETE, &path).await;
-        let (status, _) = asked.map_err(|error| error.to_string())?;
+        let (status, _) = ask(&address, Method::DELETE, &path).await?;
         *deleted.entry(status.as_u16()).or_default() += 1;
     }
     println!("answers to DELETE: {deleted:?}");
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let asked = ask(&address, Method::GET, "/stats").await;
-    let (_, stats) = asked.map_err(|error| error.to_string())?;
+    let (_, stats) = ask(&address, Method::GET, "/stats").await?;
     println!("after 0.7 s: {}", stats.trim().replace('\n', ", "));
 
     println!("SIGTERM");

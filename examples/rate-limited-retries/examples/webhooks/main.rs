@@ -33,7 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use service::{Left, Service};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let word = std::env::args().nth(1);
     if word.as_deref() == Some("demo") {
         return demo::demo().await;
