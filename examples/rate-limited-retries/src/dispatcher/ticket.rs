@@ -122,6 +122,11 @@ where
         }
     }
 
+    /// Returns `false` in a group that was cancelled or shut down, which starts no more work.
+    fn may_start(&self) -> bool {
+        !self.job.as_ref().is_closed()
+    }
+
     fn begin(&mut self, shared: &Arc<Shared<K, T>>, started: Started<K, T>) {
         self.starts += 1;
         // Created before the call of the user's closure, so that the slot is freed if the closure panics.
@@ -155,7 +160,8 @@ where
         let is_first = self.ticket.is_some();
         if let Some(ticket) = self.ticket.take() {
             let (shared, number) = ticket.start();
-            let Some(started) = shared.step(&self.job, Some(number), None, true) else {
+            let may_start = self.may_start();
+            let Some(started) = shared.step(&self.job, Some(number), None, may_start) else {
                 return Poll::Ready(());
             };
             self.begin(&shared, started);
@@ -172,8 +178,7 @@ where
                 break;
             };
             drop(work);
-            // A group that was cancelled starts no more work.
-            let may_start = is_first && self.starts < MAX_STARTS && !self.job.as_ref().is_closed();
+            let may_start = is_first && self.starts < MAX_STARTS && self.may_start();
             if let Some(started) = guard.exchange(may_start) {
                 let shared = Arc::clone(&guard.shared);
                 self.begin(&shared, started);

@@ -137,6 +137,28 @@ async fn a_group_that_ends_starts_nothing_more_and_a_drain_gives_back_what_is_le
     }
 }
 
+/// The job of the dispatcher is due, and waits for a slot of the group. Within the grace of a shutdown it gets the slot.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_shut_down_starts_no_work_though_it_was_due() {
+    let (group, hold, log) = (
+        Group::builder().max_running(1).build(),
+        Hold::new(),
+        Log::new(),
+    );
+    let of_work = log.clone();
+    let dispatcher = Dispatcher::builder().run(&group, move |n: u64, _| of_work.job(n));
+    group.delay(Duration::ZERO, hold.job());
+    hold.started().await;
+    (0..3).for_each(|n| push(&dispatcher, 'k', n));
+    settle().await;
+    assert_eq!(group.stats().waiting, 1);
+    let shutdown = group.shutdown(HOUR);
+    hold.release();
+    shutdown.await;
+    assert_eq!(log.labels(), []);
+    assert_eq!(dispatcher.drain(HOUR).await.left.len(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dispatcher_that_is_dropped_after_its_group_drops_what_is_left() {
     let (group, flag) = (Group::new(), Flag::new());
