@@ -219,9 +219,15 @@ impl<K, T> Shared<K, T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn stats(&self) -> Stats {
+    /// Takes the lock, and then reads the clock, so that no step finds the instant of an earlier one in the future.
+    fn lock_now(&self) -> (MutexGuard<'_, State<K, T>>, u64) {
+        let state = self.lock();
         let now = self.clock.now();
-        let mut state = self.lock();
+        (state, now)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let (mut state, now) = self.lock_now();
         // First, since it queues the delayed work that has become due.
         let next = state.lanes.next(now);
         let next = next.filter(|_| state.phase != Phase::Closed);
@@ -325,8 +331,8 @@ impl<K, T> Shared<K, T> {
 
 impl<K: Eq + Hash, T> Shared<K, T> {
     pub(super) fn key_stats(&self, key: &K) -> KeyStats {
-        let (hash, now) = (self.hasher.hash_one(key), self.clock.now());
-        let mut state = self.lock();
+        let hash = self.hasher.hash_one(key);
+        let (mut state, now) = self.lock_now();
         // As in `stats`, it queues the delayed work that has become due.
         state.lanes.next(now);
         let Some(counts) = state.lanes.lane_counts(hash, key) else {
@@ -351,9 +357,9 @@ impl<K: Eq + Hash, T> Shared<K, T> {
     }
 
     pub(super) fn hold(&self, key: Key<K>, at: Instant) {
-        let (hash, now) = (self.hasher.hash_one(key.get()), self.clock.now());
+        let hash = self.hasher.hash_one(key.get());
         let at = self.clock.nanos(at);
-        let mut state = self.lock();
+        let (mut state, now) = self.lock_now();
         let (lane, unneeded) = match state.lanes.find(hash, key.get()) {
             Some(lane) => (lane, Some(key)),
             None => (state.lanes.insert(hash, key, now), None),
@@ -372,8 +378,8 @@ where
     T: Send + 'static,
 {
     pub(super) fn clear_not_before(self: &Arc<Self>, key: &K) {
-        let (hash, now) = (self.hasher.hash_one(key), self.clock.now());
-        let mut state = self.lock();
+        let hash = self.hasher.hash_one(key);
+        let (mut state, now) = self.lock_now();
         let Some(lane) = state.lanes.find(hash, key) else {
             return;
         };
@@ -493,9 +499,7 @@ where
         ended: Option<Slot>,
         may_start: bool,
     ) -> Option<Started<K, T>> {
-        let mut state = self.lock();
-        // The clock is read under the lock, so that the starts are in the order of their instants.
-        let now = self.clock.now();
+        let (mut state, now) = self.lock_now();
         let mut spent = Ticket::None;
         if ticket.is_some_and(|number| state.ticket.is_number(number)) {
             spent = state.ticket.take();

@@ -644,6 +644,31 @@ async fn the_counts_of_a_key_are_those_of_the_dispatcher() {
     assert_eq!(dispatcher.stats().next, None);
 }
 
+/// On the real clock: each end of work moves the instant since which the next work of its key could start.
+#[test]
+fn a_key_that_is_not_held_has_no_instant_before_which_nothing_starts() {
+    watched(|| {
+        multi_thread().block_on(bounded(async {
+            let group = Group::new();
+            let builder = Dispatcher::builder().in_flight(1);
+            let dispatcher = builder.run(&group, |_: u64, _| async {});
+            for n in 0..50_000 {
+                dispatcher.push("k", n).await.unwrap();
+            }
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        while dispatcher.stats().started < 50_000 {
+                            assert_eq!(dispatcher.key_stats(&"k").not_before, None);
+                        }
+                    });
+                }
+            });
+            group.wait().await.unwrap();
+        }));
+    });
+}
+
 // Texts.
 
 /// Work without `Debug`.
