@@ -335,7 +335,7 @@ impl<K: Eq + Hash, T> Shared<K, T> {
         let (mut state, now) = self.lock_now();
         // As in `stats`, it queues the delayed work that has become due.
         state.lanes.next(now);
-        let Some(counts) = state.lanes.lane_counts(hash, key) else {
+        let Some(counts) = state.lanes.lane_counts(hash, key, now) else {
             return KeyStats::default();
         };
         let next = counts.next.filter(|_| state.phase != Phase::Closed);

@@ -165,6 +165,18 @@ impl<K, T> Lane<K, T> {
         self.past().map_or(0, |past| past.bucket.floor(rate, cost))
     }
 
+    /// Returns when to look at its head, which may start at `own`: then, or if that has come, at the end of a period
+    /// that late starts have filled.
+    pub(super) fn look(&self, per_key: Option<Rate>, own: u64, now: u64) -> u64 {
+        match (per_key, self.cost()) {
+            (Some(rate), Some(cost)) if own <= now => {
+                let floor = self.floor(rate, cost);
+                if floor > now { floor } else { own }
+            }
+            _ => own,
+        }
+    }
+
     pub(super) fn push(&mut self, item: Item<T>) {
         if self.first.is_none() {
             self.first = Some(item);

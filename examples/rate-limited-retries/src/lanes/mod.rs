@@ -408,11 +408,7 @@ impl<K, T> Lanes<K, T> {
                 continue;
             };
             let (own, cost) = (lane.own(per_key, head.at)?, lane.cost()?);
-            let floor = match per_key {
-                Some(rate) if own <= now => lane.floor(rate, cost),
-                _ => 0,
-            };
-            let look = own.max(if floor > now { floor } else { 0 });
+            let look = lane.look(per_key, own, now);
             if look > head.at {
                 head.at = look;
                 continue;
@@ -623,7 +619,7 @@ impl<K: Eq, T> Lanes<K, T> {
         id
     }
 
-    pub(crate) fn lane_counts(&self, hash: u64, key: &K) -> Option<LaneCounts> {
+    pub(crate) fn lane_counts(&self, hash: u64, key: &K, now: u64) -> Option<LaneCounts> {
         let id = self.find(hash, key)?;
         let lane = self.lanes[id.0 as usize].as_ref()?;
         let past = lane.past();
@@ -635,7 +631,8 @@ impl<K: Eq, T> Lanes<K, T> {
             not_before: past.map_or(0, |past| past.from),
             next: lane
                 .own(self.limits.per_key, 0)
-                .filter(|_| lane.running() < self.limits.in_flight),
+                .filter(|_| lane.running() < self.limits.in_flight)
+                .map(|own| lane.look(self.limits.per_key, own, now)),
         })
     }
 }

@@ -135,8 +135,16 @@ fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
             assert_eq!(overlooked, None, "seed {seed}, at {now}");
             drop(lanes.sweep(now));
             // At the next look work may start, or the instant of an entry was too early. This loop ends.
-            if let Some(next) = lanes.next(now) {
-                assert!(next > now, "seed {seed}: {next} at {now}");
+            let next = lanes.next(now);
+            assert!(
+                next.is_none_or(|next| next > now),
+                "seed {seed}: {next:?} at {now}"
+            );
+            if limits.overall.is_none() && lanes.counts.running < limits.max_running {
+                let of_keys = (0..8).filter_map(|key| lanes.lane_counts(key, &key, now)?.next);
+                let delayed = lanes.delayed.peek().map(|delayed| delayed.at);
+                let first = of_keys.chain(delayed).min();
+                assert_eq!(first, next, "seed {seed}, at {now}");
             }
         }
         for key in 0..8 {
@@ -216,6 +224,28 @@ fn a_late_start_gives_no_credit_to_work_that_is_pushed_later() {
     assert_eq!(next.at, ms(60));
     lanes.ended(next.slot, ms(60));
     assert_eq!(lanes.next(ms(60)), Some(ms(80)));
+}
+
+/// Three at 100 per second: two late starts fill the period that begins with the first.
+#[test]
+fn the_next_start_of_a_key_comes_after_a_period_that_late_starts_have_filled() {
+    let ms = |millis: u64| millis * 1_000_000;
+    let mut lanes: Lanes<u64, u64> = Lanes::new(Limits {
+        per_key: Some(Rate::new(1, Duration::from_millis(10))),
+        ..without_rates(u32::MAX).limits
+    });
+    let lane = lanes.insert(1, Key::Owned(1), 0);
+    (0..3).for_each(|work| lanes.push(lane, item(work), 0));
+    assert_eq!(
+        [(); 3].map(|()| lanes.start(ms(19)).is_some()),
+        [true, true, false]
+    );
+    let next = [20, 21, 28].map(|at| {
+        let counts = lanes.lane_counts(1, &1, ms(at)).expect("it is known");
+        assert_eq!(counts.next, lanes.next(ms(at)));
+        counts.next
+    });
+    assert_eq!(next, [Some(ms(29)); 3]);
 }
 
 /// The order of the entries stays the same when their numbers run out, also if some entries are stale.
