@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::drops::drop_each;
+
 pub(super) type Delays = Box<dyn Iterator<Item = Duration> + Send>;
 
 /// The attempts so far of work that is retried. Work that was never tried has no such value.
@@ -12,6 +14,13 @@ pub(crate) struct Tries {
     pub(crate) attempts: u32,
     /// The delays that are left. They are created by the first decision of a policy.
     pub(super) delays: Option<Delays>,
+}
+
+/// The delays are a value of the user, and are dropped beside the work, which is another one.
+impl Drop for Tries {
+    fn drop(&mut self) {
+        drop_each(self.delays.take());
+    }
 }
 
 impl fmt::Debug for Tries {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{self, Wake};
 use std::time::Duration;
@@ -13,7 +13,9 @@ use crate::common::{
     settle, watched,
 };
 use crate::dispatcher::{logged, push};
-use rate_limited_retries::{Builder, Closed, Context, Dispatcher, Rate, TryPushError};
+use rate_limited_retries::{
+    Builder, Closed, Context, Dispatcher, Failure, Policy, Rate, TryPushError,
+};
 use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
 use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, sleep};
@@ -348,6 +350,64 @@ async fn destructors_that_panic_harm_nobody() {
     settle().await;
     drop(dispatcher);
     assert_eq!(drops.drops(), 9);
+}
+
+/// Delays that panic when they are dropped, once that is asked for.
+#[derive(Clone)]
+struct FragileDelays(Arc<AtomicBool>);
+
+impl Iterator for FragileDelays {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(HOUR)
+    }
+}
+
+impl Drop for FragileDelays {
+    fn drop(&mut self) {
+        assert!(!self.0.load(Ordering::SeqCst), "in a destructor");
+    }
+}
+
+/// Two panics of destructors of one piece of work do not end the process, and a drain gives back all work.
+#[tokio::test(start_paused = true)]
+async fn delays_that_panic_in_their_destructors_beside_their_work_harm_nobody() {
+    for is_drained in [false, true] {
+        let (group, drops, panics) = (Group::new(), Flag::new(), Arc::default());
+        let policy = Arc::new(Policy::<&str>::new(FragileDelays(Arc::clone(&panics))));
+        let of_work = Arc::clone(&policy);
+        let dispatcher = Dispatcher::builder().run(&group, move |work, context| {
+            let policy = Arc::clone(&of_work);
+            async move {
+                let retried = context.retry(&policy, work, &Failure::Error("busy"));
+                assert!(retried.is_ok());
+            }
+        });
+        for _ in 0..3 {
+            let (guard, panics) = (drops.guard(), Arc::clone(&panics));
+            let bomb = OnDrop(move || {
+                let _dropped = &guard;
+                assert!(!panics.load(Ordering::SeqCst), "in a destructor");
+            });
+            push(&dispatcher, 'k', bomb);
+        }
+        settle().await;
+        group.cancel();
+        settle().await;
+        panics.store(true, Ordering::SeqCst);
+        let left = if is_drained {
+            dispatcher.drain(HOUR).await.left
+        } else {
+            Vec::new()
+        };
+        drop(dispatcher);
+        panics.store(false, Ordering::SeqCst);
+        assert_eq!(
+            (left.len(), drops.drops()),
+            if is_drained { (3, 0) } else { (0, 3) }
+        );
+    }
 }
 
 /// Of keys that are forgotten in passing too: it is another's call that drops them.
