@@ -133,7 +133,10 @@ impl Service {
         );
         let job = self.group.handle().delay(delay, async move {
             // Not the delivery of a later request with the same id, if this one was deleted.
-            let is_own = |state: &State| matches!(state, State::Delayed(delivery, _) if Arc::ptr_eq(delivery, &due));
+            let is_own = |state: &State| match state {
+                State::Delayed(delivery, _) => Arc::ptr_eq(delivery, &due),
+                _ => false,
+            };
             let is_due = lock(&known)
                 .get_mut(&due.id)
                 .filter(|state| is_own(state))
