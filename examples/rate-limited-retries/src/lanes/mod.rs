@@ -270,8 +270,10 @@ impl<K, T> Lanes<K, T> {
         // not lost because other work goes first.
         let waits = lane.own(per_key, at).filter(|_| lane.entry != NONE);
         let ready = waits.map_or(at, |own| own.min(at));
-        if self.past(id, at).push(returned) {
-            // The new head may start earlier than the one for which the entry was made.
+        let is_cheaper = lane.cost().is_some_and(|cost| returned.item.cost < cost);
+        if self.past(id, at).push(returned) && is_cheaper {
+            // The new head may start earlier than the one for which the entry was made. Otherwise the lane keeps its
+            // entry, and so its turn.
             self.at(id).entry = NONE;
         }
         self.push_head(id, ready, at);

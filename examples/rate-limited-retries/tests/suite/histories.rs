@@ -318,7 +318,7 @@ async fn history(seed: u64) {
             }
         }
     }
-    let (end, info) = (model.now + random.below(400), || {
+    let (end, info) = (model.now + 1 + random.below(400), || {
         format!("seed {seed}, {settings:?}")
     });
     let drained = dispatcher.drain(begin + ms(end) - Instant::now()).await;
