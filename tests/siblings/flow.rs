@@ -135,6 +135,13 @@ async fn a_limit_holds_for_each() {
 fn tasks_run_in_parallel() {
     watched(|| {
         multi_thread().block_on(async {
+            // tokio does not wake a thread for what another one takes out of the queue for all threads and leaves in its
+            // own, if the first is just going to sleep. So one of the two would wait for the other for ever.
+            tokio::spawn(async {
+                loop {
+                    sleep(ms(1)).await;
+                }
+            });
             let both = Arc::new(Barrier::new(2));
             let tasks = (0..2).map(|_| {
                 let both = Arc::clone(&both);
