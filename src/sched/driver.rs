@@ -519,6 +519,26 @@ mod tests {
         assert_eq!(driver.released(), crowd);
     }
 
+    /// They move at 98.784 seconds, if the driver is awake then, where a bucket of the wheel begins.
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_while_many_far_ones_move_is_released_at_its_time() {
+        let (mut driver, millisecond) = (Stepped::new(), Duration::from_millis(1));
+        for _ in 0..16 * ARRIVALS {
+            driver.submit(100_000 * millisecond);
+        }
+        (0..20).for_each(|_| _ = driver.step());
+        for (round, delay) in [98_780, 20, 20, 20].into_iter().enumerate() {
+            driver.submit(delay * millisecond);
+            driver.step();
+            advance(delay * millisecond).await;
+            driver.step();
+            assert_eq!(driver.released(), 1, "round {round}");
+            // The worker starts it.
+            tokio::task::yield_now().await;
+        }
+        assert!(driver.step() > 3, "they still move");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_falls_due_while_many_arrive_does_not_overtake_any_of_them() {
         let mut driver = in_the_middle_of_arrivals(Duration::from_millis(1)).await;

@@ -142,7 +142,7 @@ impl Queue {
         // The wheel keeps only the slot. The sequence is read again when the bucket is looked up. If the slot has
         // another job by then, the queue has two entries for that job, the second of which is found dead (see
         // `Jobs::release`).
-        if tick(entry.at) > self.wheel.at() && !self.has_few() {
+        if tick(entry.at) > self.near_until() && !self.has_few() {
             self.wheel.push(entry.at, entry.slot);
         } else {
             self.heap.push(Reverse(entry));
@@ -163,7 +163,17 @@ impl Queue {
             };
             self.heap.push(Reverse(entry));
         }
-        self.extend_near(entries, self.wheel.at());
+        self.extend_near(entries, self.near_until());
+    }
+
+    /// Returns the tick up to which an entry that is pushed does not go to the wheel.
+    fn near_until(&self) -> Tick {
+        match self.left_to_move() {
+            0 => self.wheel.at(),
+            // No other bucket leaves the wheel while one is looked up in parts. So what comes before all of its entries
+            // must not wait in the wheel until that is done.
+            _ => self.wheel.at().max(tick(self.moving.earliest) - 1),
+        }
     }
 
     /// Takes the entries of the slots that the last [`cascade`](Queue::cascade) returned, in any order.
