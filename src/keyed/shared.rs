@@ -280,10 +280,10 @@ where
         }
         match panic::catch(|| table.running(row)) {
             Ok(Some(run)) => {
-                let at = jobs.deadline(slot).unwrap_or(Timestamp::ALWAYS);
+                // Both under the table's lock, so the run cannot end, and look for blocked rows, in between. The deadline is
+                // that of the job also if a shutdown drops it: before all others, it would keep them blocked for ever.
+                let at = jobs.block(slot, self.row_key(row), me);
                 table.block(run, row, at);
-                // Still under the table's lock, so the run cannot end, and look for blocked rows, before this.
-                jobs.block(slot, self.row_key(row), me);
                 Ok(false)
             }
             Ok(None) => {

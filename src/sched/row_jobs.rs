@@ -184,9 +184,9 @@ impl RowJobs<'_> {
         deadline.filter(|_| !is_over)
     }
 
-    /// Blocks the claimed job of a row, which may not start until it is unblocked.
-    pub(crate) fn block(&mut self, slot: u32, key: RowKey, table: &Arc<dyn RowTable>) {
-        self.with(|state, _, effects| state.block(slot, key, table, effects));
+    /// Blocks the claimed job of a row, which may not start until it is unblocked. Returns its deadline.
+    pub(crate) fn block(&mut self, slot: u32, key: RowKey, table: &Arc<dyn RowTable>) -> Timestamp {
+        self.with(|state, _, effects| state.block(slot, key, table, effects))
     }
 
     /// Lets the blocked job of a row start.

@@ -362,20 +362,22 @@ impl State {
         self.check_drained(effects);
     }
 
-    /// Blocks a claimed row until its table unblocks it; drops it if the group has ended meanwhile.
+    /// Blocks a claimed row until its table unblocks it; drops it if the group has ended meanwhile. Returns its deadline.
     pub(in crate::sched) fn block(
         &mut self,
         slot: u32,
         key: RowKey,
         table: &Arc<dyn RowTable>,
         effects: &mut Effects,
-    ) {
+    ) -> Timestamp {
+        let deadline = self.jobs.deadline(slot);
         if self.lifecycle.may_start() {
             self.jobs.block(slot, key, table);
             self.job_left(effects);
         } else {
             self.drop_claimed(slot, effects);
         }
+        deadline
     }
 
     /// Drops the job of a claimed row that was removed just before its start.

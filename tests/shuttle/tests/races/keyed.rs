@@ -904,3 +904,26 @@ fn entries_run_though_their_last_handle_goes() {
         });
     });
 }
+
+/// It may fall due just after the shutdown, which then drops it. What was due before it still has its turn.
+#[test]
+fn an_entry_that_falls_due_beside_a_shutdown_holds_up_none_that_waits_for_the_same_run() {
+    explore(|| {
+        future::block_on(async {
+            let (keyed, handled) = alone(KeyedGroup::builder());
+            for value in [1, 2] {
+                keyed.insert_after(KEY, value, NOW, REPLACE);
+                // An expired one is not replaced.
+                keyed.expire(&KEY);
+            }
+            let insert = beside(&keyed, |keyed| {
+                returned(keyed.insert_after(KEY, 4, NOW, REPLACE))
+            });
+            let (_, left) = keyed.shutdown(NEVER).await;
+            let back = insert.join().unwrap();
+            let left: usize = left.into_iter().map(|(_, value)| value).sum();
+            assert_eq!(handled.all() + left + back, 7, "{handled:?}");
+            assert_eq!(handled.all() & 3, 3, "they were due");
+        });
+    });
+}
