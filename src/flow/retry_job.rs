@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
@@ -342,17 +343,28 @@ impl<T, E> Future for RetryHandle<T, E> {
         let receiver = handle.receiver.as_mut().expect(ENDED);
         let mut end = Pin::new(&mut *receiver).poll(cx);
         if end.is_pending() && handle.stopped.is_none() {
-            // The group's timer and clock: this may be polled where there is no timer, or not even a runtime. While the
-            // job has not reported, the runtime of its group has not ended.
-            let stop = {
+            // The group's timer and clock: this may be polled where there is no timer, or not even a runtime.
+            let stop = catch(|| {
                 let _entered = handle.job.runtime().enter();
                 handle.stop.poll(cx)
-            };
-            // A job that waits for its slot does not see the stop. A running attempt does, unless it has looked for the
-            // last time: then it is to be the last one, or its job could pause and wait for a slot.
-            if stop.is_some() && handle.job.cancel() {
-                handle.stopped = stop;
-                end = Pin::new(receiver).poll(cx);
+            });
+            match stop {
+                // A job that waits for its slot does not see the stop. A running attempt does, unless it has looked for
+                // the last time: then it is to be the last one, or its job could pause and wait for a slot.
+                Ok(Some(stop)) if handle.job.cancel() => {
+                    handle.stopped = Some(stop);
+                    end = Pin::new(receiver).poll(cx);
+                }
+                Ok(_) => {}
+                // The runtime of the group may have ended just now, and its timer with it. Then the job has reported,
+                // since a runtime drops its tasks first.
+                Err(payload) => {
+                    end = Pin::new(receiver).poll(cx);
+                    if end.is_pending() {
+                        resume_unwind(payload);
+                    }
+                    drop_payload(payload);
+                }
             }
         }
         let end = ready!(end).expect("a retry reports before it is dropped");

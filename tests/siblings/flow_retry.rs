@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, beside, bounded, cancelled_after, context_of, counts, jump,
-    misuse, ms, multi_thread, on_both, panic_of, poll_once, poll_with_bomb, settle,
+    misuse, ms, multi_thread, on_both, panic_of, poll_once, poll_with_bomb, settle, us,
     waker_with_bomb, watched,
 };
 
@@ -609,6 +609,37 @@ fn a_retry_that_waits_for_a_slot_ends_at_its_deadline_wherever_it_is_awaited() {
         let error = ended.expect("it was awaited").unwrap_err();
         assert_eq!(error.ended, Ended::DeadlineExceeded, "{place}");
         assert_eq!(calls.load(SeqCst), 0, "{place}");
+    }
+}
+
+/// The timer of the group's runtime ends between two looks of a handle that is awaited elsewhere.
+#[test]
+fn a_retry_with_a_deadline_is_awaited_while_the_runtime_of_its_group_ends() {
+    let elsewhere = multi_thread();
+    for round in 0..150 {
+        let runtime = multi_thread();
+        let group = Group::builder().runtime(runtime.handle().clone()).build();
+        let handles: Vec<_> = (0..8)
+            .map(|number| {
+                let (_, op) = failing(u32::MAX);
+                let retry = flow::retry(op).attempts(u32::MAX).delays(repeat(us(300)));
+                let at = Instant::now() + us(200 + 100 * number);
+                elsewhere.spawn(retry.deadline(at).spawn_on(&group))
+            })
+            .collect();
+        let begun = Instant::now();
+        while begun.elapsed() < us(10 * round % 900) {
+            std::hint::spin_loop();
+        }
+        drop(runtime);
+        for handle in handles {
+            let ended = elsewhere.block_on(bounded(handle)).expect("no panic");
+            let ended = ended.unwrap_err().ended;
+            assert!(
+                matches!(ended, Ended::Cancelled | Ended::DeadlineExceeded),
+                "{ended:?}"
+            );
+        }
     }
 }
 
