@@ -27,7 +27,8 @@ macro_rules! keyed_methods {
             ///
             /// After a cancel, a [`drain`](crate::keyed::KeyedGroup::drain) or a
             /// [`shutdown`](crate::keyed::KeyedGroup::shutdown) these are the entries that are left; before it, all
-            /// pending entries. The cost grows with their number; the lock is held for 512 of them at a time.
+            /// pending entries, and those that were [expired](Self::expire) and have not started. The cost grows with
+            /// their number; the lock is held for 512 of them at a time.
             ///
             /// An entry is returned without its deadline. A program that needs the deadlines of the entries that are
             /// left, as to save a cache, keeps them in the values.
@@ -341,10 +342,13 @@ macro_rules! keyed_methods {
 
             /// Expires the key's pending entry now. Returns `true` if it was pending and will be handled.
             ///
-            /// Returns `false` if nothing is pending for the key, or if the group was shut down or cancelled.
+            /// Returns `false` if nothing is pending for the key, if the group has ended, or if it was shut down before
+            /// the entry was due.
             ///
             /// This cannot be undone: from now on the entry is not pending, its key is free, and a later debounce,
-            /// reset or removal does not affect it. It is handled as soon as there is a slot for it.
+            /// reset or removal does not affect it. It is handled as soon as there is a slot for it, and in an
+            /// [exclusive](crate::keyed::Builder::exclusive) keyed group as soon as the run of its key has ended. Only
+            /// [`drain_values`](Self::drain_values) and the end of the group still take it out.
             ///
             /// # Examples
             ///

@@ -197,7 +197,7 @@ impl<'a> Every<'a> {
     /// # Panics
     ///
     /// If it was created by a method of the [`Group`](crate::Group) itself, and `wait`, `drain` or `shutdown` was
-    /// called.
+    /// called. A panic of its wall clock, which is read here for the first time, is passed on.
     ///
     /// # Examples
     ///

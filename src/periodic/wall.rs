@@ -15,7 +15,7 @@ impl WallClock {
     ///
     /// `wait` waits for it, as for every job. If the group rejects jobs, the closure is dropped and the returned handle
     /// is a finished one. [`at_wall`](crate::Group::at_wall) is the same as a method of the group. A group that is in
-    /// an `Arc` is passed here as `&*group`.
+    /// an `Arc` is passed here as `&*group`. The clock is read here for the first time, and a panic of it is passed on.
     ///
     /// # Examples
     ///
