@@ -11,8 +11,8 @@ use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{ScheduleError, TaskError};
 
 use crate::common::{
-    Flag, Hold, OnDrop, bounded, counts, misuse, multi_thread, panic_of, poll_once, poll_with_bomb,
-    settle, sized, until, waker_with_bomb, watched,
+    Flag, HOUR, Hold, OnDrop, bounded, counts, misuse, multi_thread, panic_of, poll_once,
+    poll_with_bomb, settle, sized, until, waker_with_bomb, watched,
 };
 
 #[test]
@@ -492,6 +492,34 @@ async fn a_waker_that_panics_leaves_the_line_its_turns() {
     for submit in submits {
         bounded(submit).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_when_another_takes_its_place_is_no_panic_of_who_waits() {
+    let group = sized(1);
+    let hold = Hold::new();
+    group.spawn(hold.job());
+    let (mut drain, mut wait) = (Box::pin(group.drain(HOUR)), Box::pin(group.wait()));
+    let waker = waker_with_bomb();
+    assert!(
+        drain
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    drop(waker);
+    assert!(poll_once(&mut drain).is_pending());
+    let waker = waker_with_bomb();
+    assert!(
+        wait.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    drop(waker);
+    assert!(poll_once(&mut wait).is_pending());
+    hold.release();
+    assert_eq!(counts(bounded(drain).await), (1, 0, 0));
+    assert_eq!(bounded(wait).await.unwrap().finished, 1);
 }
 
 #[tokio::test]

@@ -768,7 +768,8 @@ impl<E: Send + 'static> Pool<E> {
             // Under the same lock as `is_drained`: an end that comes later wakes this waker.
             let former = state.waiters.listen(number, fresh);
             drop(state);
-            drop(former);
+            // A panic of the waker's destructor ends here, as in a scheduling group: it is none of who waits.
+            drop_quietly(former);
             return Poll::Pending;
         }
         drop(state);
