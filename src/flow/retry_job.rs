@@ -206,7 +206,7 @@ impl Wake for AttemptNow {
 /// It is no `async` block, so that a panic leaves it whole: what it holds is dropped by the group, and not while
 /// the thread is panicking, where a destructor that panics too would end the process.
 struct Run<O, F, T, E> {
-    /// None if it has ended: its job was moved while the last attempt ran, and comes once more.
+    /// Until the end of the run.
     spawned: Option<Spawned<O, F, T, E>>,
     cell: Arc<RetryCell<O, F, T, E>>,
 }
@@ -234,9 +234,7 @@ where
     type Output = Next;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next> {
-        let Some(spawned) = &mut self.spawned else {
-            return Poll::Ready(Next::Done);
-        };
+        let spawned = self.spawned.as_mut().expect(ENDED);
         let pause = match ready!(spawned.retry.poll_attempt(cx)) {
             Continue(pause) => pause,
             Break(end) => return Poll::Ready(spawned.end(end)),
@@ -306,8 +304,9 @@ impl<T, E> RetryHandle<T, E> {
     /// Returns the handle of the job that makes the attempts, to cancel, abort or move it, or to query its state.
     ///
     /// A cancel during an attempt lets it finish, and makes it the last: if it returns a value, so does the retry, and
-    /// the job has finished. An abort drops the attempt at its next await. To cancel retries by an id of your own, keep
-    /// clones of their handles in a map.
+    /// the job has finished. A move during an attempt makes the next one earlier, or changes nothing if there is none.
+    /// An abort drops the attempt at its next await. To cancel retries by an id of your own, keep clones of their handles
+    /// in a map.
     ///
     /// # Examples
     ///

@@ -771,8 +771,8 @@ async fn a_cancelled_group_ends_its_retries() {
 
 /// Its job is then moved once more than it has attempts.
 #[tokio::test(start_paused = true)]
-async fn a_job_that_is_moved_in_its_last_attempt_makes_no_other() {
-    let (group, calls) = (Group::new(), Arc::new(AtomicU32::new(0)));
+async fn a_job_that_is_moved_in_its_last_attempt_makes_no_other_and_has_finished() {
+    let (group, calls, start) = (Group::new(), Arc::new(AtomicU32::new(0)), Instant::now());
     let count = Arc::clone(&calls);
     let (go, gone) = oneshot::channel::<()>();
     let mut gone = Some(gone);
@@ -786,9 +786,11 @@ async fn a_job_that_is_moved_in_its_last_attempt_makes_no_other() {
     let job = handle.job().clone();
     assert!(job.reset_after(HOUR));
     go.send(()).unwrap();
-    assert_eq!(handle.await, Ok(7), "an hour before the job's last run");
-    group.wait().await.unwrap();
+    assert_eq!(handle.await, Ok(7));
     assert_eq!((calls.load(SeqCst), job.state()), (1, JobState::Finished));
+    assert!(!job.cancel(), "it has finished");
+    group.wait().await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 /// On several threads: the cancel meets the first attempt, its end, the pause, or the start of the next.

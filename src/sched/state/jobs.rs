@@ -747,7 +747,11 @@ impl Jobs {
         };
         let state = match ending {
             Ending::Ran(next) => {
-                let wanted = next.into_iter().chain(control.again).min();
+                // A job in steps that is done has nothing to run again.
+                let again = control
+                    .again
+                    .filter(|_| next.is_some() || !self.is_in_steps(slot));
+                let wanted = next.into_iter().chain(again).min();
                 match (wanted.filter(|_| !ends_with_wait), left.runnable.take()) {
                     (Some(at), Some(runnable))
                         if !control.is_last_run() && lifecycle.may_reschedule() =>
