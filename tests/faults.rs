@@ -575,37 +575,6 @@ async fn f_sg05_what_comes_after_a_burst_is_not_late_by_the_burst() {
     assert_eq!(log.take(), [("marker", ms(100))]);
 }
 
-#[test]
-fn n_burst_does_not_delay_what_is_due_after_it() {
-    // Shape E6, on the real clock: lateness is counted from the end of the burst if that came later.
-    const BURST: usize = 50_000;
-    watched(|| {
-        multi_thread().block_on(bounded(async {
-            let group = Group::builder().max_running(BURST).build();
-            let (burst, over) = (Runs::default(), Arc::new(AtomicU64::new(0)));
-            let start = Instant::now();
-            let due = start + ms(300);
-            let since = move || start.elapsed().as_micros() as u64;
-            for _ in 0..BURST {
-                let (job, over) = (burst.job(), Arc::clone(&over));
-                group.schedule(due, async move {
-                    job.await;
-                    over.fetch_max(since(), SeqCst);
-                });
-            }
-            let marker = group.spawn_at(due + ms(200), async move { since() });
-            group.wait().await.unwrap();
-            assert_eq!(burst.count(), BURST);
-            let (over, marker) = (over.load(SeqCst), marker.await.unwrap());
-            let late = marker.saturating_sub(over.max(500_000));
-            assert!(
-                (500_000..).contains(&marker) && late < 100_000,
-                "marker at {marker} µs, burst over at {over} µs"
-            );
-        }));
-    });
-}
-
 // Order.
 
 #[test]

@@ -112,6 +112,12 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Blocks the thread until another job says so, which must not wait for this one.
+pub(crate) fn block_until_told(told: &mpsc::Receiver<()>) {
+    told.recv_timeout(Duration::from_secs(10))
+        .expect("the other job should have run by now");
+}
+
 /// Advances the paused clock, and lets no other task run.
 pub(crate) fn jump(by: Duration) {
     // The clock moves at the first poll. A second one would come after a turn of the others.

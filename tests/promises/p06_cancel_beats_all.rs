@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{assert_cancelled, assert_deadline_exceeded, panic_message};
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, Woken, beside, bounded, counts, jump, ms, multi_thread, on_both,
-    poll_once, settle, watched,
+    Flag, HOUR, Hold, Log, OnDrop, Woken, beside, block_until_told, bounded, counts, jump, ms,
+    multi_thread, on_both, poll_once, settle, watched,
 };
 
 /// The three ways to end a group, each at ten milliseconds.
@@ -626,17 +626,6 @@ async fn many_pending_jobs_are_dropped_in_turns_with_other_tasks() {
 }
 
 /// By the real clock, since a paused one stands still while a job blocks its thread.
-#[tokio::test]
-async fn none_starts_after_the_deadline_though_the_driver_is_late() {
-    let group = Group::builder().timeout(ms(20)).build();
-    let late = Flag::new();
-    // The same worker has claimed the other one already.
-    group.delay(Duration::ZERO, async { std::thread::sleep(ms(40)) });
-    let job = group.delay(Duration::ZERO, late.job());
-    assert_deadline_exceeded(&group.wait().await);
-    assert_eq!((job.state(), late.drops()), (JobState::Cancelled, 1));
-}
-
 #[tokio::test(start_paused = true)]
 async fn wait_hears_of_a_cancelled_token_before_the_driver_does() {
     let token = CancellationToken::new();
@@ -671,7 +660,7 @@ fn wait_returns_though_the_job_that_has_cancelled_the_group_blocks_its_thread() 
             let cancels = Arc::clone(&group);
             group.delay_with(ms(20), |_| async move {
                 cancels.cancel();
-                told.recv_timeout(Duration::from_secs(10)).unwrap();
+                block_until_told(&told);
             });
             assert_cancelled(&waiter.await.unwrap());
         }));

@@ -17,7 +17,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{block_in_place, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::common::{HOUR, Hold, Log, OnDrop, alive_tasks, bounded, ms, settle, until, watched};
+use crate::common::{
+    HOUR, Hold, Log, OnDrop, alive_tasks, block_until_told, bounded, ms, settle, until, watched,
+};
 
 fn of_one() -> Group {
     Group::builder().max_running(1).build()
@@ -228,11 +230,6 @@ fn of_threads(threads: usize) -> Runtime {
         .enable_all()
         .build()
         .unwrap()
-}
-
-fn block_until_told(told: &Receiver<()>) {
-    told.recv_timeout(Duration::from_secs(10))
-        .expect("the other job should have run by now");
 }
 
 /// One more job waits for a slot, and the driver has looked after it for the last time.
