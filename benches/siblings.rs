@@ -6,9 +6,7 @@
 //! ```
 //!
 //! Times are medians of rounds, in each of which every form is measured; ratios are to the first form of a block.
-
-// A global allocator cannot be written without it; it only counts and passes on.
-#![allow(unsafe_code)]
+#![deny(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::pin::Pin;
@@ -31,6 +29,10 @@ struct Counting;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: every call is passed on to the system's allocator unchanged.
+#[allow(
+    unsafe_code,
+    reason = "a global allocator cannot be written without it"
+)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);

@@ -1,4 +1,5 @@
 //! What entries cost and what they leave behind, in exact bytes of a counting allocator.
+#![deny(unsafe_code)]
 
 mod counting;
 

@@ -1,4 +1,5 @@
 //! What a job costs and what it leaves behind, in exact bytes of a counting allocator.
+#![deny(unsafe_code)]
 
 mod counting;
 

@@ -1,4 +1,5 @@
 //! What a task of a group costs, in exact allocations of a counting allocator.
+#![deny(unsafe_code)]
 
 mod counting;
 

@@ -1,7 +1,5 @@
 //! What the group says through `tracing`, to whom, and what it costs when nobody listens.
-
-// An allocator that counts cannot be written without it; it only counts and passes on.
-#![allow(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod common;
 
@@ -23,6 +21,10 @@ thread_local! {
 }
 
 // SAFETY: every call is passed on to the system's allocator unchanged.
+#[allow(
+    unsafe_code,
+    reason = "a global allocator cannot be written without it"
+)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);

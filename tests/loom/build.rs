@@ -1,4 +1,5 @@
 //! Leaves out the unit tests that take a lock outside of a model.
+#![forbid(unsafe_code)]
 
 fn main() {
     println!("cargo::rustc-cfg=loom");

@@ -6,6 +6,7 @@
 //!
 //! `SCHEDGROUP_SEED` sets the first seed and `SCHEDGROUP_HISTORIES` how many histories each test plays. A
 //! history that fails is cut down to the ops that matter and printed.
+#![forbid(unsafe_code)]
 
 #[path = "../common/mod.rs"]
 mod common;

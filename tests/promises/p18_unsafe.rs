@@ -2,39 +2,67 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+/// The workspace of the crate, and those beside it.
+const WORKSPACES: [&str; 6] = [
+    "",
+    "tests/fuzz",
+    "tests/loom",
+    "tests/shuttle",
+    "examples/delayed-jobs/versus",
+    "examples/delayed-jobs/versus/underway",
+];
+
+/// An allocator that counts cannot be written without it, so these deny it, and allow it where that is.
+const COUNT_ALLOCATIONS: [&str; 9] = [
+    "benches/siblings.rs",
+    "examples/rate-limited-retries/examples/figures/main.rs",
+    "examples/rate-limited-retries/tests/memory.rs",
+    "examples/soak/main.rs",
+    "examples/versus/src/main.rs",
+    "tests/keyed_memory.rs",
+    "tests/memory.rs",
+    "tests/siblings_memory.rs",
+    "tests/tracing.rs",
+];
+
+/// The root of each crate that cargo builds in that workspace: libraries, programs, examples, tests, build scripts.
+fn crate_roots(workspace: &str) -> Vec<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(workspace);
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .arg("--manifest-path")
+        .arg(folder.join("Cargo.toml"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(metadata.stdout).unwrap();
+    let roots = text.split("\"src_path\":\"").skip(1);
+    let roots: Vec<_> = roots
+        .map(|rest| rest.split('"').next().unwrap())
+        .map(|root| fs::canonicalize(root).unwrap())
+        .collect();
+    let error = String::from_utf8_lossy(&metadata.stderr);
+    assert!(!roots.is_empty(), "{workspace}: {error}");
+    roots
 }
 
 #[test]
-fn the_library_forbids_it_at_its_root() {
-    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let forbids = text.lines().any(|line| line == "#![forbid(unsafe_code)]");
-    assert!(forbids, "src/lib.rs must forbid unsafe code");
-}
-
-/// An allocator that counts cannot be written without; nothing else needs it.
-#[test]
-fn examples_and_benches_forbid_it_unless_they_count_allocations() {
-    let mut seen = 0;
-    for folder in ["examples", "benches"] {
-        for entry in fs::read_dir(root().join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|ext| ext != "rs") {
-                continue;
-            }
-            seen += 1;
-            let text = fs::read_to_string(&path).unwrap();
-            let has = |line| text.lines().any(|found| found == line);
-            let counts = has("#[global_allocator]");
-            let expected = if counts {
-                "#![allow(unsafe_code)]"
-            } else {
-                "#![forbid(unsafe_code)]"
-            };
-            assert!(has(expected), "{path:?} lacks `{expected}`");
-        }
+fn each_crate_forbids_it_at_its_root_unless_it_counts_allocations() {
+    let top = fs::canonicalize(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let roots: Vec<_> = WORKSPACES.into_iter().flat_map(crate_roots).collect();
+    assert!(roots.contains(&top.join("src/lib.rs")), "{roots:?}");
+    for root in roots {
+        let text = fs::read_to_string(&root).unwrap();
+        let name = root.strip_prefix(&top).unwrap().to_str().unwrap();
+        let expected = if COUNT_ALLOCATIONS.contains(&name) {
+            "#![deny(unsafe_code)]"
+        } else {
+            "#![forbid(unsafe_code)]"
+        };
+        assert!(
+            text.lines().any(|line| line == expected),
+            "{name} lacks `{expected}`"
+        );
     }
-    assert!(seen >= 4, "only {seen} files found");
 }

@@ -1,4 +1,5 @@
 //! Switches the crate's lock over to shuttle's.
+#![forbid(unsafe_code)]
 
 fn main() {
     println!("cargo::rustc-cfg=shuttle");

@@ -1,4 +1,5 @@
 //! What waiting work costs and what it leaves behind, in exact bytes of a counting allocator.
+#![deny(unsafe_code)]
 
 #[path = "../../../tests/counting/mod.rs"]
 mod counting;

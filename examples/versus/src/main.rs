@@ -19,6 +19,7 @@
 //! the machine. On a busy machine the two workers seldom run at the same time, so contention between them does not show.
 //! That favours the contenders with a task per job most. `--small` measures all contenders of a row at the same time, so
 //! its figures mean nothing.
+#![deny(unsafe_code)]
 
 mod cell;
 mod contender;

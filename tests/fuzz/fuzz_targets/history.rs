@@ -1,4 +1,5 @@
 //! Every input is a history; it fails where the group and the oracle differ.
+#![forbid(unsafe_code)]
 #![no_main]
 // Each target compiles its own copy and uses a part of it.
 #![allow(dead_code)]

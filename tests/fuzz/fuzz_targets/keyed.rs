@@ -1,5 +1,6 @@
 //! Every input is a history of a keyed group; it fails where the group and a plain map differ, or where runs of a key
 //! overlap.
+#![forbid(unsafe_code)]
 #![no_main]
 // Each target compiles its own copy and uses a part of it.
 #![allow(dead_code)]

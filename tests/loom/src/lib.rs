@@ -3,6 +3,7 @@
 //!
 //! What needs a runtime has a stand-in here: `rt` has loom's locks and a runtime whose threads are loom's,
 //! `shared` has no token and no clock, and the models have a driver of a few lines.
+#![forbid(unsafe_code)]
 #![cfg(test)]
 // The models use a part of it.
 #![allow(dead_code, unused_imports)]

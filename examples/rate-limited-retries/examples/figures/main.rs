@@ -8,6 +8,7 @@
 //! cargo run --release -p rate-limited-retries --example figures -- --small
 //! cargo run --release -p rate-limited-retries --example figures -- rates   # or memory, keys
 //! ```
+#![deny(unsafe_code)]
 
 #[path = "../../../../tests/counting/mod.rs"]
 mod counting;

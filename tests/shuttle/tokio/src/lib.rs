@@ -1,4 +1,5 @@
 //! What the crate uses of tokio, over shuttle: its stand-in, and the parts of a runtime that it leaves out.
+#![forbid(unsafe_code)]
 
 pub use shuttle_tokio::{sync, task, time};
 
