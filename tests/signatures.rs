@@ -165,6 +165,7 @@ fn the_values_of_the_scheduling_group() {
     error::<WaitError>();
     error::<JobError>();
     error::<ScheduleError<u8>>();
+    compares::<ScheduleError<u8>>();
     let _ = |error| match error {
         WaitError::Panicked(panic) => Some::<JobPanic>(panic),
         WaitError::Cancelled | WaitError::DeadlineExceeded | _ => None,

@@ -273,37 +273,6 @@ async fn a_job_id_is_ordered_by_submission_and_can_be_a_key() {
     assert!(!later.to_string().is_empty());
 }
 
-#[test]
-fn plain_values_compare() {
-    fn compares<T: PartialEq + Debug>(one: T, other: T) {
-        assert_eq!(one, one);
-        assert_ne!(one, other);
-    }
-    compares(Next::Done, Next::After(ms(1)));
-    compares(Next::At(Instant::now()), Next::Done);
-    compares(JobState::Pending, JobState::Running);
-    compares(ScheduleError::Closed(1), ScheduleError::Cancelled(1));
-    compares(ScheduleError::Full(1), ScheduleError::Full(2));
-}
-
-#[test]
-fn counts_begin_at_zero() {
-    let Stats {
-        pending,
-        finished,
-        next_deadline,
-        ..
-    } = Stats::default();
-    assert_eq!((pending, finished, next_deadline), (0, 0, None));
-    let Report {
-        finished,
-        aborted,
-        dropped,
-        ..
-    } = Report::default();
-    assert_eq!((finished, aborted, dropped), (0, 0, 0));
-}
-
 /// With the feature and without it, on Linux and elsewhere.
 #[tokio::test(start_paused = true)]
 async fn a_timer_of_the_kernel_may_be_asked_for_everywhere() {
