@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::task::{OnError, TaskGroup};
+use schedgroup::task::{OnError, TaskGroup, TaskStats};
 
-use crate::common::{Flag, Hold, bounded, multi_thread, sized, watched};
+use crate::common::{Flag, Hold, bounded, multi_thread, sized, until, watched};
 
 /// A spawn that races with `wait` is covered or refused.
 #[test]
 fn a_task_beside_a_starting_wait_runs_or_comes_back() {
+    const ROUNDS: usize = 3_000;
     watched(|| {
         multi_thread().block_on(async {
-            let mut refused = 0;
-            for round in 0..3_000 {
+            let mut accepted = 0;
+            for round in 0..ROUNDS {
                 let group = TaskGroup::<()>::builder().limit(1).build();
                 let (handle, ran) = (group.handle(), Arc::new(AtomicUsize::new(0)));
                 let counted = ran.clone();
@@ -25,13 +26,17 @@ fn a_task_beside_a_starting_wait_runs_or_comes_back() {
                     usize::from(handle.try_spawn(task).is_ok())
                 });
                 tokio::task::yield_now().await;
+                // On a busy machine it may come too late in every round: so in each other one the task is in.
+                if round % 2 == 0 {
+                    until("it is in", || group.stats() != TaskStats::default()).await;
+                }
                 bounded(group.wait()).await.unwrap();
                 let ran = ran.load(SeqCst);
                 let taken = bounded(rival).await.unwrap();
                 assert_eq!(ran, taken, "round {round}");
-                refused += 1 - taken;
+                accepted += taken;
             }
-            println!("{refused} of 3,000 refused");
+            assert!(accepted >= ROUNDS / 2, "{accepted} accepted: no race");
         });
     });
 }
