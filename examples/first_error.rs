@@ -1,8 +1,7 @@
 //! Shows a task group that cancels its other tasks at the first error.
 //!
-//! You should see the error of the second task with its index, which is 1, and that the third task learns from
-//! `TaskHandle::cause` why it is cancelled. Three more tasks are queued. The fourth starts in a free slot and does not
-//! listen, so it is aborted; the last two are skipped.
+//! You should see the error of task 1, and that task 2 learns from `TaskHandle::cause` why it is cancelled. Three more
+//! tasks are queued. Task 3 starts in a free slot and does not listen, so it is aborted; the last two are skipped.
 //!
 //! ```sh
 //! cargo run --example first_error
@@ -24,30 +23,30 @@ async fn main() {
         .build();
     group.spawn(async {
         sleep(Duration::from_millis(5)).await;
-        println!("exec #1");
+        println!("exec #0");
         Ok(())
     });
     group.spawn(async {
         sleep(Duration::from_millis(10)).await;
-        println!("exec #2");
-        Err("failed to exec #2")
+        println!("exec #1");
+        Err("failed to exec #1")
     });
     let handle = group.handle();
     group.spawn_with(|token| async move {
         tokio::select! {
-            () = sleep(Duration::from_secs(15)) => println!("exec #3"),
-            () = token.cancelled() => println!("#3 ends early: {:?}", handle.cause()),
+            () = sleep(Duration::from_secs(15)) => println!("exec #2"),
+            () = token.cancelled() => println!("#2 ends early: {:?}", handle.cause()),
         }
         Ok(())
     });
     // Over the limit: they are queued, and skipped if an error comes before a slot is free.
-    for _ in 4..=6 {
+    for _ in 3..6 {
         group.spawn(async {
             sleep(Duration::from_secs(15)).await;
             Ok(())
         });
     }
-    // #4 takes the free slot of #1 after 5 ms. It does not listen to the token, so it is aborted here.
+    // #3 takes the free slot of #0 after 5 ms. It does not listen to the token, so it is aborted here.
     sleep(Duration::from_millis(50)).await;
     group.abort();
     match group.wait().await {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use schedgroup::Handle;
 use schedgroup::keyed::{KeyedGroup, OnDuplicate};
 use tokio::time::{Instant, sleep};
 
@@ -34,7 +35,8 @@ async fn main() {
     }
 
     let beating = peers.handle();
-    peers.as_ref().every(BEAT).run(move |tick| {
+    let group: &Handle = peers.as_ref();
+    group.every(BEAT).run(move |tick| {
         for peer in 0..PEERS {
             // Every hundredth peer is silent from the tenth beat on.
             if tick.number() < 10 || peer % 100 != 0 {

@@ -54,7 +54,8 @@ async fn main() -> Result<(), WaitError> {
                 assert_eq!(reply, 2 * id);
                 answered += 1;
             }
-            Ok(Err(_)) | Err(_) => timed_out += 1,
+            Ok(Err(_)) => timed_out += 1,
+            Err(_) => panic!("request {id} was lost"),
         }
     }
     println!("{answered} were answered, {timed_out} timed out");
