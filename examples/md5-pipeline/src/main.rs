@@ -17,6 +17,7 @@ use schedgroup::TaskError;
 use schedgroup::task::{TaskGroup, TaskHandle};
 use tokio::fs;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 const DIGESTERS: usize = 20;
 
@@ -35,10 +36,14 @@ async fn walk(
             spawn_walk(entry.path(), &group, &sums);
         }
     } else if kind.is_file() {
-        let sum = Md5::digest(fs::read(&path).await?);
-        let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        // The sum of a large file takes long, and would keep a worker of the runtime from other tasks.
+        let sum = spawn_blocking(move || {
+            let sum = Md5::digest(std::fs::read(&path)?);
+            let hex = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+            io::Result::Ok((path, hex))
+        });
         // It fails only if the receiver was dropped.
-        let _ = sums.send((path, hex));
+        let _ = sums.send(sum.await??);
     }
     Ok(())
 }
