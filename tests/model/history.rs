@@ -1,4 +1,4 @@
-//! What is done to a group: made up at random from a seed, and printed so that it can be read.
+//! What is done to a group: spelt by bytes, and printed so that it can be read.
 //!
 //! Times are arranged so that the outcome is one and only one. A round is 1,024 ms long. The history acts
 //! in its second millisecond; deadlines fall into its last sixteen, many into the same one and some on the
@@ -9,8 +9,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-
-use crate::common::Random;
 
 /// A millisecond, in nanoseconds, like all times here; they are counted from the start of the runtime.
 pub(crate) const MS: u64 = 1_000_000;
@@ -225,19 +223,11 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn random(mix: &Mix, seed: u64) -> History {
-        History::write(mix, Source::Random(Random(seed)))
-    }
-
     /// The history that these numbers spell; any will do. A shorter one, and smaller numbers, make a
     /// simpler history.
     pub(crate) fn spelt(mix: &Mix, numbers: Vec<u8>) -> History {
-        History::write(mix, Source::Spelt(numbers.into_iter()))
-    }
-
-    fn write(mix: &Mix, source: Source) -> History {
         let mut writer = Writer {
-            source,
+            numbers: numbers.into_iter(),
             mix: *mix,
             limited: false,
             moves: 0,
@@ -249,7 +239,7 @@ impl History {
             .then(|| writer.group_deadline());
         let runtime_ends = writer.percent(2 * mix.ends);
         let ops = (0..mix.ops)
-            .map_while(|_| (!writer.source.is_used_up()).then(|| writer.op()))
+            .map_while(|_| (writer.numbers.len() > 0).then(|| writer.op()))
             .collect();
         History {
             limit,
@@ -257,29 +247,6 @@ impl History {
             ops,
             runtime_ends,
         }
-    }
-}
-
-/// Where the numbers come from that decide on everything.
-enum Source {
-    Random(Random),
-    /// A byte for each; the highest there is when they are used up.
-    Spelt(std::vec::IntoIter<u8>),
-}
-
-impl Source {
-    fn below(&mut self, bound: u64) -> u64 {
-        match self {
-            Source::Random(random) => random.below(bound),
-            Source::Spelt(numbers) => {
-                let number = numbers.next();
-                number.map_or(bound - 1, |number| u64::from(number) % bound)
-            }
-        }
-    }
-
-    fn is_used_up(&self) -> bool {
-        matches!(self, Source::Spelt(numbers) if numbers.as_slice().is_empty())
     }
 }
 
@@ -301,7 +268,8 @@ impl fmt::Display for History {
 }
 
 struct Writer {
-    source: Source,
+    /// Each decides on something.
+    numbers: std::vec::IntoIter<u8>,
     mix: Mix,
     limited: bool,
     /// Every move goes to a nanosecond of its own: the place of a moved job among equal deadlines is not
@@ -310,8 +278,10 @@ struct Writer {
 }
 
 impl Writer {
+    /// The highest there is when the numbers are used up.
     fn below(&mut self, bound: u64) -> u64 {
-        self.source.below(bound)
+        let number = self.numbers.next();
+        number.map_or(bound - 1, |number| u64::from(number) % bound)
     }
 
     fn percent(&mut self, percent: u64) -> bool {

@@ -5,28 +5,20 @@ mod play;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 
 use crate::common::paused;
-use crate::kept;
+use crate::{kept, shown, spell};
 use play::{Step, play, play_alone};
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec((0..6_u64, 0..20_u8, 0..5_u64, 0..20_u64, 0..20_u64), 0..120)
 }
 
-/// `PROPTEST_CASES` sets how many histories are played. `kept` is the file in which failures are kept.
 fn check(kept: &'static str, play: impl AsyncFn(Vec<Step>)) {
-    let config = Config {
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
-        ..Config::default()
-    };
-    TestRunner::new(config)
-        .run(&steps(), |steps| {
-            paused().block_on(play(steps));
-            Ok(())
-        })
-        .unwrap_or_else(|failure| panic!("{failure}"));
+    spell(kept, &steps(), |steps| {
+        let history = format!("{steps:?}");
+        shown(&history, || paused().block_on(play(steps)));
+    });
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! answer of every call; the state, deadline and payload of every job; the group's counts; the results of
 //! `wait` and `shutdown`, and when they came.
 //!
-//! `SCHEDGROUP_SEED` sets the first seed and `SCHEDGROUP_HISTORIES` how many histories each test plays. A
-//! history that fails is cut down to the ops that matter and printed.
+//! proptest spells the histories: it makes a failing one small, and keeps it in a file of `proptest-regressions`, beside
+//! this one, to be played first from then on. `PROPTEST_CASES` sets how many it spells for each test.
 #![forbid(unsafe_code)]
 
 #[path = "../common/mod.rs"]
@@ -40,45 +40,43 @@ const CALM: Mix = Mix {
 
 #[test]
 fn pending_jobs_are_as_in_a_sorted_list() {
-    check(CALM);
+    check(kept!("pending"), CALM);
 }
 
 #[test]
 fn jobs_under_a_limit_are_as_in_a_sorted_list() {
-    check(Mix {
+    let mix = Mix {
         limited: 100,
         sleeps: 70,
         ..CALM
-    });
+    };
+    check(kept!("limited"), mix);
 }
 
 #[test]
 fn series_are_as_in_a_sorted_list() {
-    check(Mix {
+    let mix = Mix {
         series: 60,
         limited: 30,
         ..CALM
-    });
+    };
+    check(kept!("series"), mix);
 }
 
 #[test]
 fn ends_of_a_group_are_as_in_a_sorted_list() {
-    check(Mix::ALL);
+    check(kept!("jobs"), Mix::ALL);
 }
 
-/// The same histories, spelt by proptest: it makes a failing one small, and keeps it in a file of
-/// `proptest-regressions`, beside this one, to be played first from then on.
-///
-/// `PROPTEST_CASES` sets how many it spells.
-#[test]
-fn histories_that_are_spelt_are_as_in_a_sorted_list() {
-    let spelling = vec(any::<u8>(), 0..600);
-    spell(kept!("jobs"), &spelling, |numbers| {
-        play::perform(&History::spelt(&Mix::ALL, numbers));
+/// A byte for each decision.
+fn check(kept: &'static str, mix: Mix) {
+    spell(kept, &vec(any::<u8>(), 0..600), |numbers| {
+        let history = History::spelt(&mix, numbers);
+        shown(&history, || play::perform(&history));
     });
 }
 
-/// Likewise spelt by proptest, a word an op.
+/// A word an op.
 #[test]
 fn histories_of_tasks_are_as_in_a_plain_queue() {
     let spelling = vec(any::<tasks::Word>(), 0..50);
@@ -155,40 +153,4 @@ fn text(payload: Box<dyn Any + Send>) -> String {
         |payload| format!("{:?}", payload.downcast::<&str>()),
         |text| *text,
     )
-}
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
-}
-
-fn check(mix: Mix) {
-    let first = number("SCHEDGROUP_SEED").unwrap_or(1);
-    let histories = number("SCHEDGROUP_HISTORIES").unwrap_or(1000);
-    for seed in first..first + histories {
-        let history = History::random(&mix, seed);
-        if let Err(message) = play(&history) {
-            let (history, message) = cut_down(history, message);
-            panic!("SCHEDGROUP_SEED={seed} SCHEDGROUP_HISTORIES=1\n{message}\nafter {history}");
-        }
-    }
-}
-
-/// The message of the panic that the history ends with.
-fn play(history: &History) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(|| play::perform(history))).map_err(text)
-}
-
-/// Leaves out one op after another as long as the history still fails.
-fn cut_down(mut history: History, mut message: String) -> (History, String) {
-    let mut op = history.ops.len();
-    while op > 0 {
-        op -= 1;
-        let removed = history.ops.remove(op);
-        match play(&history) {
-            Err(shorter) => message = shorter,
-            Ok(()) => history.ops.insert(op, removed),
-        }
-    }
-    (history, message)
 }
