@@ -43,19 +43,6 @@ async fn order_five() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ties_fifo() {
-    let group = Group::new();
-    let log = Log::new();
-    let at = Instant::now() + ms(10);
-    for n in 0..100 {
-        group.schedule(at, log.job(n));
-    }
-    group.wait().await.unwrap();
-    let in_push_order = (0..100).map(|n| (n, ms(10))).collect::<Vec<_>>();
-    assert_eq!(log.take(), in_push_order);
-}
-
-#[tokio::test(start_paused = true)]
 async fn later_then_earlier() {
     let group = Group::new();
     let log = Log::new();
@@ -379,29 +366,6 @@ fn misused(line: u32, message: &str) -> Misuse {
 }
 
 #[test]
-fn schedule_after_wait_panics() {
-    on_both(|| async {
-        let group = Group::new();
-        group.wait().await.unwrap();
-        let panic = panic_of(|| group.delay(ms(1), async {}));
-        assert_eq!(
-            panic.message,
-            "schedgroup: attempted to schedule job after Group::wait was called"
-        );
-    });
-}
-
-#[test]
-fn double_wait_panics() {
-    on_both(|| async {
-        let group = Group::new();
-        group.wait().await.unwrap();
-        let panic = panic_of(|| drop(group.wait()));
-        assert_eq!(panic.message, "schedgroup: multiple calls to Group::wait");
-    });
-}
-
-#[test]
 fn panic_location_is_callers() {
     on_both(|| async {
         let group = Group::new();
@@ -416,26 +380,6 @@ fn panic_location_is_callers() {
 }
 
 // Panics of jobs.
-
-#[test]
-fn job_panics_first() {
-    on_both(|| async {
-        let group = Group::new();
-        let log = Log::new();
-        group.delay(Duration::ZERO, async { panic!("boom") });
-        for n in 1..10 {
-            group.delay(ms(n), log.job(n));
-        }
-        let outcome = group.wait().await;
-        let Err(WaitError::Panicked(panic)) = outcome else {
-            panic!("{outcome:?}");
-        };
-        assert_eq!(panic.message(), "boom");
-        let mut ran = log.labels();
-        ran.sort_unstable();
-        assert_eq!(ran, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    });
-}
 
 #[test]
 fn panic_payload_preserved() {
@@ -462,16 +406,6 @@ fn chain(handle: &Handle, step: Duration, left: u32, label: &'static str, log: L
             chain(&context.handle(), step, left - 1, label, log);
         });
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn job_schedules_job() {
-    let group = Group::new();
-    let log = Log::new();
-    chain(&group.handle(), ms(1), 1_000, "link", log.clone());
-    group.wait().await.unwrap();
-    let every_ms = (1..=1_000).map(|n| ("link", ms(n))).collect::<Vec<_>>();
-    assert_eq!(log.take(), every_ms);
 }
 
 #[tokio::test(start_paused = true)]
@@ -722,13 +656,6 @@ fn local_set() {
 }
 
 #[test]
-fn new_outside_runtime() {
-    let panic = panic_of(|| drop(Group::new()));
-    let text = "schedgroup: Group::new must be called inside a tokio runtime; enter one, or name one with Group::builder().runtime(handle)";
-    assert_eq!(panic, misused(line!() - 2, text));
-}
-
-#[test]
 fn new_inside_enter_guard() {
     watched(|| {
         for (flavour, runtime) in runtimes() {
@@ -818,19 +745,6 @@ fn tasks_gone() {
         shut.shutdown(Duration::ZERO).await;
         until("none after shutdown", || alive_tasks() == before).await;
     });
-}
-
-#[test]
-fn static_send_sync() {
-    fn is_send<T: Send>(_: &T) {}
-    fn is_sync<T: Sync>(_: &T) {}
-    let runtime = multi_thread();
-    let _inside = runtime.enter();
-    let group = Group::new();
-    is_send(&group);
-    is_sync(&group);
-    is_send(&group.shutdown(Duration::ZERO));
-    is_send(&group.wait());
 }
 
 #[tokio::test(start_paused = true)]

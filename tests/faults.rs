@@ -403,42 +403,6 @@ fn f_sg04_one_job_races_one_wait_on_an_empty_group() {
 }
 
 #[test]
-fn n_race_schedule_cancel_drops_what_did_not_run() {
-    watched(|| {
-        let runtime = multi_thread();
-        for round in 0..RACES {
-            let group = Group::builder().runtime(runtime.handle().clone()).build();
-            let ledger = Arc::default();
-            race(&group.handle(), &ledger, || {
-                spin(&mut Random(round), 20_000);
-                group.cancel();
-            });
-            // A shutdown waits until nothing runs and everything is dropped.
-            runtime.block_on(within("shutdown", group.shutdown(HANG)));
-            assert_eq!(ledger.owing(), 0, "round {round}: {ledger:?}");
-        }
-    });
-}
-
-#[test]
-fn n_race_schedule_drop_drops_what_did_not_run() {
-    watched(|| {
-        let runtime = multi_thread();
-        for round in 0..RACES {
-            let group = Group::builder().runtime(runtime.handle().clone()).build();
-            let ledger = Arc::default();
-            race(&group.handle(), &ledger, || {
-                spin(&mut Random(round), 20_000);
-                drop(group);
-            });
-            // The driver drops them in a turn of its own.
-            runtime.block_on(until("no job is owing", || ledger.owing() == 0));
-            assert_eq!(ledger.owing(), 0, "round {round}: {ledger:?}");
-        }
-    });
-}
-
-#[test]
 fn n_race_schedule_runtime_shutdown_drops_what_did_not_run() {
     watched(|| {
         for round in 0..RACES {
@@ -453,30 +417,6 @@ fn n_race_schedule_runtime_shutdown_drops_what_did_not_run() {
             let waited = multi_thread().block_on(within("wait elsewhere", group.wait()));
             assert!(matches!(waited, Err(WaitError::Cancelled)), "{waited:?}");
         }
-    });
-}
-
-#[test]
-fn n_race_cancel_of_each_job_has_one_winner() {
-    rounds(2_000, 16, |mut random| async move {
-        let (group, runs) = (Group::new(), Runs::default());
-        let jobs: Vec<_> = (0..8)
-            .map(|_| group.delay(us(random.below(1_500)), runs.job()))
-            .collect();
-        sleep(us(random.below(1_500))).await;
-        let mut cancelled = 0;
-        for job in &jobs {
-            spin(&mut random, 50);
-            cancelled += usize::from(job.cancel());
-        }
-        within("wait", group.wait()).await.unwrap();
-        assert_eq!(
-            runs.count() + cancelled,
-            jobs.len(),
-            "{cancelled} cancelled"
-        );
-        let states = jobs.iter().filter(|job| job.state() == JobState::Cancelled);
-        assert_eq!(states.count(), cancelled);
     });
 }
 
@@ -521,45 +461,6 @@ async fn n_schedule_after_cancel_is_refused_before_the_driver_has_noticed() {
 }
 
 // Time.
-
-#[test]
-fn n_never_early_over_random_deadlines() {
-    for (flavour, runtime) in runtimes() {
-        watched(move || {
-            runtime.block_on(bounded(async {
-                const JOBS: usize = 4_000;
-                let group = Group::new();
-                let (runs, early) = (Runs::default(), Runs::default());
-                let mut random = Random(7);
-                for _ in 0..JOBS {
-                    let at = Instant::now() + Duration::from_nanos(random.below(100_000_000));
-                    let (run, early) = (runs.job(), early.job());
-                    group.schedule(at, async move {
-                        if Instant::now() < at {
-                            early.await;
-                        }
-                        run.await;
-                    });
-                }
-                group.wait().await.unwrap();
-                assert_eq!((runs.count(), early.count()), (JOBS, 0), "on {flavour}");
-            }));
-        });
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn n_delay_max_is_far_away_and_harms_no_neighbour() {
-    let (group, log) = (Group::new(), Log::new());
-    let far = group.delay(Duration::MAX, log.job("far"));
-    group.delay(ms(10), log.job("near"));
-    sleep(HOUR).await;
-    assert_eq!(log.take(), [("near", ms(10))]);
-    assert!(far.is_pending());
-    assert!(far.reset_after(ms(5)));
-    group.wait().await.unwrap();
-    assert_eq!(log.take(), [("far", HOUR + ms(5))]);
-}
 
 #[tokio::test(start_paused = true)]
 async fn f_sg05_what_comes_after_a_burst_is_not_late_by_the_burst() {
@@ -755,26 +656,6 @@ fn n_panic_then_others_start_and_finish_on_every_slot() {
 }
 
 // Jobs that schedule jobs.
-
-#[tokio::test(start_paused = true)]
-async fn f_sg07_jobs_schedule_jobs_while_wait_drains() {
-    fn chain(context: schedgroup::JobContext, log: Log<u64>, left: u64) {
-        if left > 0 {
-            context.delay_with(ms(3), move |context| async move {
-                log.push(left);
-                chain(context, log.clone(), left - 1);
-            });
-        }
-    }
-    let (group, log) = (Group::new(), Log::new());
-    let first = log.clone();
-    group.delay_with(Duration::ZERO, |context| async move {
-        chain(context, first, 100);
-    });
-    group.wait().await.unwrap();
-    let expected: Vec<_> = (1..=100).map(|link| (101 - link, ms(3 * link))).collect();
-    assert_eq!(log.take(), expected);
-}
 
 #[tokio::test(start_paused = true)]
 async fn n_repeat_until_cancel_runs_until_then() {

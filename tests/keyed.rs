@@ -45,37 +45,6 @@ fn answer<V>(inserted: Inserted<V>) -> Answer {
 // One pending job for each key.
 
 #[tokio::test(start_paused = true)]
-async fn the_rules_for_duplicates() {
-    // rule, first at, second at, answer, who runs, when
-    let table = [
-        (Replace, 10, 5, Replaced, "second", 5),
-        (Replace, 10, 20, Replaced, "second", 20),
-        (KeepEarliest, 10, 5, Replaced, "second", 5),
-        (KeepEarliest, 10, 10, Kept, "first", 10),
-        (KeepEarliest, 10, 20, Kept, "first", 10),
-        (KeepLatest, 10, 5, Kept, "first", 10),
-        (KeepLatest, 10, 10, Kept, "first", 10),
-        (KeepLatest, 10, 20, Replaced, "second", 20),
-        (Keep, 10, 5, Kept, "first", 10),
-        (Keep, 10, 20, Kept, "first", 10),
-    ];
-    for (rule, first, second, expected, who, when) in table {
-        let (keyed, log) = (KeyedGroup::new(), Log::new());
-        let now = Instant::now();
-        let inserted = answer(keyed.schedule('k', now + ms(first), log.job("first"), rule));
-        let answered = answer(keyed.schedule('k', now + ms(second), log.job("second"), rule));
-        assert_eq!((inserted, answered), (New, expected), "{rule:?} {second}");
-        assert_eq!(
-            keyed.deadline(&'k'),
-            Some(now + ms(when)),
-            "{rule:?} {second}"
-        );
-        keyed.wait().await.unwrap();
-        assert_eq!(log.take(), [(who, ms(when))], "{rule:?} {second}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn keys_do_not_meddle_with_each_other() {
     let (keyed, log) = (KeyedGroup::new(), Log::new());
     for key in 0..100_u64 {

@@ -36,6 +36,7 @@ async fn the_rules_give_the_right_value_back() {
         (Replace, 10, 5, Inserted::Replaced(1), 2),
         (Replace, 10, 20, Inserted::Replaced(1), 2),
         (Keep, 10, 5, Inserted::Kept(2), 1),
+        (Keep, 10, 20, Inserted::Kept(2), 1),
         (KeepEarliest, 10, 5, Inserted::Replaced(1), 2),
         (KeepEarliest, 10, 10, Inserted::Kept(2), 1),
         (KeepEarliest, 10, 20, Inserted::Kept(2), 1),
@@ -44,11 +45,12 @@ async fn the_rules_give_the_right_value_back() {
         (KeepLatest, 10, 20, Inserted::Replaced(1), 2),
     ];
     for (rule, first, second, expected, stays) in table {
-        let (keyed, log) = logging();
+        let ((keyed, log), now) = (logging(), Instant::now());
         assert_eq!(keyed.insert_after('k', 1, ms(first), rule), Inserted::New);
         let answer = keyed.insert_after('k', 2, ms(second), rule);
         assert_eq!(answer, expected, "{rule:?} {second}");
         let at = ms(if stays == 1 { first } else { second });
+        assert_eq!(keyed.deadline(&'k'), Some(now + at), "{rule:?} {second}");
         keyed.wait().await.unwrap();
         assert_eq!(log.take(), [(('k', stays), at)], "{rule:?} {second}");
     }

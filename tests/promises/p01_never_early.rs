@@ -35,7 +35,7 @@ fn no_job_starts_before_its_deadline_on_a_real_clock() {
         let early = Arc::new(AtomicUsize::new(0));
         let mut random = Random(1);
         for _ in 0..2_000 {
-            let at = Instant::now() + us(random.below(30_000));
+            let at = Instant::now() + Duration::from_nanos(random.below(30_000_000));
             let early = Arc::clone(&early);
             group.schedule_with(at, move |context| async move {
                 let late = Instant::now().checked_duration_since(at);

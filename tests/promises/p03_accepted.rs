@@ -5,21 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schedgroup::{Group, Handle, JobHandle, JobState, ScheduleError};
+use schedgroup::{Group, Handle, JobHandle, JobState, ScheduleError, Stats};
 use tokio::time::Instant;
 
-use crate::common::{Flag, HOUR, bounded, ms, multi_thread, on_both, settle, until, watched};
+use crate::common::{
+    Flag, HOUR, Random, bounded, ms, multi_thread, on_both, settle, until, us, watched,
+};
 
-/// Schedules jobs that are due at once until it is refused.
+/// Schedules jobs, some due at once and some later, until it is refused.
 fn produce(handle: Handle, runs: Arc<AtomicUsize>, flag: Flag) -> (Vec<JobHandle>, &'static str) {
-    let mut accepted = Vec::new();
+    let (mut accepted, mut random) = (Vec::new(), Random(1));
     loop {
         let (runs, guard) = (Arc::clone(&runs), flag.guard());
         let job = async move {
             let _held_to_the_end = guard;
             runs.fetch_add(1, Ordering::SeqCst);
         };
-        match handle.try_delay(Duration::ZERO, job) {
+        let delay = us([0, 0, 100, 2_000][random.below(4) as usize]);
+        match handle.try_delay(delay, job) {
             Ok(job) => accepted.push(job),
             Err(ScheduleError::Closed(_)) => return (accepted, "closed"),
             Err(_) => return (accepted, "cancelled"),
@@ -45,6 +48,10 @@ where
             let (handle, runs, flag) = (group.handle(), Arc::clone(&runs), flag.clone());
             tokio::task::spawn_blocking(move || produce(handle, runs, flag))
         });
+        // On a busy machine the end may come first in every round: so in each other one a job is in.
+        while round % 2 == 0 && group.stats() == Stats::default() {
+            tokio::task::yield_now().await;
+        }
         // The moment of the end is another one in each round.
         for _ in 0..round * 10 {
             std::hint::spin_loop();

@@ -16,21 +16,6 @@ use crate::common::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn each_earlier_job_re_arms_the_sleep() {
-    let group = Group::new();
-    let log = Log::new();
-    for n in (1..=100).rev() {
-        group.delay(ms(n), log.job(n));
-        settle().await;
-    }
-    group.wait().await.unwrap();
-    assert_eq!(
-        log.take(),
-        (1..=100).map(|n| (n, ms(n))).collect::<Vec<_>>()
-    );
-}
-
-#[tokio::test(start_paused = true)]
 async fn each_job_moved_earlier_re_arms_the_sleep() {
     let group = Group::new();
     let log = Log::new();

@@ -131,6 +131,8 @@ mod cancel {
                 group.wait().await.unwrap();
                 assert_eq!(runs.load(Ordering::SeqCst) + won, 2_000, "{won} cancelled");
                 assert_eq!(flag.drops(), 2_000);
+                let cancelled = jobs.iter().filter(|job| job.state() == JobState::Cancelled);
+                assert_eq!(cancelled.count(), won);
             }));
         });
     }
