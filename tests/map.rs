@@ -126,7 +126,7 @@ fn each_promise_has_its_module() {
         let begin = format!("promises::p{number:02}_");
         assert!(module.starts_with(&begin), "{number} is in {module}");
     }
-    let main = source(&["promises"]).expect("tests/promises/main.rs can be read");
+    let main = source(&["promises"]).expect("tests/promises.rs can be read");
     for (_, module) in promises {
         let name = module.trim_start_matches("promises::");
         assert!(main.contains(&format!("mod {name};")), "{name} is not run");

@@ -28,11 +28,7 @@ mod periodic;
 #[cfg(not(cases_alone))]
 mod promises;
 #[cfg(not(cases_alone))]
-mod regression_1;
-#[cfg(not(cases_alone))]
-mod regression_2;
-#[cfg(not(cases_alone))]
-mod regression_3;
+mod regressions;
 #[cfg(not(cases_alone))]
 mod siblings;
 #[cfg(not(cases_alone))]
