@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod keyed;
+mod random;
 mod tasks;
 
 use std::pin::Pin;
