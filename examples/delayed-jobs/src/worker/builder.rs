@@ -457,10 +457,10 @@ impl Life {
             claiming: RwLock::new(()),
             has_unknown_leases: AtomicBool::new(false),
             last_look: Mutex::default(),
-            look_ended: Mutex::default(),
             last_beat: Mutex::default(),
             quiet_until: Mutex::new(Instant::now().checked_add(quiet)),
             pulse: AtomicU64::new(0),
+            alive: AtomicU64::new(u64::MAX),
             begun: std::time::Instant::now(),
         });
         worker.site.join(&engine);

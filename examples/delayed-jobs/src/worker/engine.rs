@@ -65,6 +65,9 @@ const MOST_DOUBLED: u32 = 4;
 /// A clock that differs from the monotonic clock by more than this was set.
 const STEP: Duration = Duration::from_secs(1);
 
+/// A process that does nothing for this much longer than half a lease has stood still.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
 /// The timeout for giving back the jobs that are held at the shutdown.
 const RELEASE: Duration = Duration::from_millis(1500);
 
@@ -132,14 +135,15 @@ pub(crate) struct Engine {
     pub(super) has_unknown_leases: AtomicBool,
     /// The time of the last look, by the clock of the store and by the monotonic clock.
     pub(super) last_look: Mutex<Option<(Micros, Instant)>>,
-    /// When the last look ended.
-    pub(super) look_ended: Mutex<Option<Instant>>,
     /// The time of the last heartbeat that pages and queries see.
     pub(super) last_beat: Mutex<Option<Instant>>,
     /// No lease is taken back before this instant: the worker has just started, or the clock was set, or all stood still.
     pub(super) quiet_until: Mutex<Option<Instant>>,
     /// When the runtime last ran a task of this worker, in milliseconds since `begun`.
     pub(super) pulse: AtomicU64,
+    /// When the last look began or the thread of the heartbeats last ran, in milliseconds since `begun`. The maximum if
+    /// there is no such thread: then the store is in memory, and all of its workers are in this process.
+    pub(super) alive: AtomicU64,
     pub(super) begun: std::time::Instant,
 }
 
@@ -486,7 +490,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let round = async move {
             let begun = Instant::now();
-            engine.notice_standstill(begun);
+            engine.watch_standstill();
             let next = match engine.look().await {
                 Ok(next) => {
                     engine.outage.succeeded();
@@ -498,7 +502,6 @@ impl Engine {
             };
             let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             engine.look_cost.store(cost, Ordering::Relaxed);
-            *lock(&engine.look_ended) = Some(Instant::now());
             engine.look_after(next);
         };
         self.rounds
@@ -630,21 +633,25 @@ impl Engine {
         Ok(now)
     }
 
-    /// Checks whether this worker has just stood still, as when its machine is paused. Then other workers may have stood
-    /// still, too, so that their leases have expired although their jobs run.
-    fn notice_standstill(&self, now: Instant) {
-        let Settings { lease, rescan, .. } = self.settings;
-        let Some(ended) = *lock(&self.look_ended) else {
-            return;
-        };
-        let late = now - ended;
-        if late >= (lease / 2).max(2 * rescan) {
+    /// Checks whether this process has just stood still, as when its machine is paused. Then other workers may have stood
+    /// still, too, so that their leases have expired although their jobs run. The look and the thread of the heartbeats
+    /// check this, whichever goes on first. Returns whether it has stood still.
+    pub(super) fn watch_standstill(&self) -> bool {
+        let lease = self.settings.lease;
+        let now = self.begun.elapsed();
+        let silent = now.saturating_sub(Duration::from_millis(self.alive.load(Ordering::SeqCst)));
+        // The thread of the heartbeats may wait for a call for half a lease.
+        let has_stood_still = silent >= lease / 2 + STANDSTILL;
+        if has_stood_still {
             tracing::warn!(
-                ?late,
+                ?silent,
                 "this worker stood still: no lease is taken back for a while"
             );
-            *lock(&self.quiet_until) = now.checked_add(lease);
+            *lock(&self.quiet_until) = Instant::now().checked_add(lease);
         }
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.alive.fetch_max(now, Ordering::SeqCst);
+        has_stood_still
     }
 
     /// Returns whether no lease is taken back, since workers that live may not have been able to renew theirs.

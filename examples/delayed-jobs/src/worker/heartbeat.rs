@@ -31,6 +31,8 @@ impl Heartbeat {
             .enable_all()
             .build();
         let runtime = runtime.ok()?;
+        let begun = u64::try_from(engine.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        engine.alive.store(begun, Ordering::SeqCst);
         let work = async move {
             let mut beats = interval((engine.settings.lease / 3).min(SELDOM));
             beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -40,7 +42,10 @@ impl Heartbeat {
             loop {
                 tokio::select! {
                     _ = beats.tick() => engine.renew(&*store).await,
-                    _ = looks.tick() => said = watch(&engine, said),
+                    // After a standstill no handler is to blame.
+                    _ = looks.tick() => if !engine.watch_standstill() {
+                        said = watch(&engine, said);
+                    },
                 }
             }
         };

@@ -154,7 +154,7 @@ async fn workers_that_stand_still_together_take_nothing_from_each_other() {
     let both_run = || async { queue.counts().await.expect("counts").running == 2 };
     support::until("both run", both_run).await;
     workers.iter().for_each(|worker| worker.signal("STOP"));
-    sleep(6 * SECOND).await;
+    sleep(5 * SECOND).await;
     workers[0].signal("CONT");
     sleep(SECOND).await;
     workers[1].signal("CONT");
