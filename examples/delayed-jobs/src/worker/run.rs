@@ -253,8 +253,8 @@ fn judge(
     })
 }
 
-/// Writes the verdict to the store. It retries until the store answers, but for no longer than a lease if the store
-/// answers other calls.
+/// Writes the verdict to the store. It retries until the store answers. If the store answers other calls, it retries for
+/// no longer than a lease, or ten seconds if the lease is shorter.
 async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration, stops: &Stops) {
     let outcome = match &verdict {
         Verdict::Done { .. } => "done",
@@ -271,6 +271,8 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
         relaxed: job.relaxed,
     };
     let Settings { lease, rescan, .. } = engine.settings;
+    // Whether the store answers other calls is known after some looks, however short the lease is.
+    let longest = lease.max(4 * rescan);
     let begun = Instant::now();
     let mut failing_since = begun;
     let mut is_unanswered = false;
@@ -297,7 +299,7 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
                 if engine.outage.lasted() >= (lease / 2).max(2 * rescan) {
                     failing_since = Instant::now();
                 }
-                if failing_since.elapsed() + wait >= lease {
+                if failing_since.elapsed() + wait >= longest {
                     return tracing::error!(%error, job = %job.lease.id, "its end was not written");
                 }
                 sleep(wait).await;

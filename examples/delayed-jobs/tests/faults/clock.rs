@@ -430,28 +430,35 @@ async fn a_lease_that_ends_with_its_job_is_not_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_ends_in_an_outage_longer_than_its_lease_does_not_run_again() {
-    let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
-    let queue = Wrapped::with_outages(memory.store(), &is_out);
-    let (id, log) = (put(&queue, 1).await, Log::new());
-    let seen = log.clone();
-    let worker = queue.worker().register(move |job: Job<Note>| {
-        seen.note(&job);
-        async {
-            sleep(5 * SECOND).await;
-            Ok(())
-        }
-    });
-    let summary = beside(worker, async {
-        sleep(2 * SECOND).await;
-        is_out.store(true, Ordering::SeqCst);
-        sleep(100 * SECOND).await;
-        is_out.store(false, Ordering::SeqCst);
-        sleep(100 * SECOND).await;
-    })
-    .await;
-    let job = record(&queue, id).await;
-    let seen = (job.state, job.crashes, log.lines().len(), summary.done);
-    assert_eq!(seen, (State::Done, 0, 1, 1), "{job:?}");
+    for (lease, outage) in [(30, 100), (8, 12), (4, 6), (2, 4), (1, 3), (1, 60)] {
+        let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
+        let queue = Wrapped::with_outages(memory.store(), &is_out);
+        let (id, log) = (put(&queue, 1).await, Log::new());
+        let seen = log.clone();
+        let worker = queue.worker().lease(lease * SECOND);
+        let worker = worker.register(move |job: Job<Note>| {
+            seen.note(&job);
+            async {
+                sleep(3 * SECOND).await;
+                Ok(())
+            }
+        });
+        let summary = beside(worker, async {
+            sleep(3 * SECOND - 10 * MILLI).await;
+            is_out.store(true, Ordering::SeqCst);
+            sleep(outage * SECOND).await;
+            is_out.store(false, Ordering::SeqCst);
+            sleep(100 * SECOND).await;
+        })
+        .await;
+        let job = record(&queue, id).await;
+        let seen = (job.state, job.crashes, log.lines().len(), summary.done);
+        let expected = (State::Done, 0, 1, 1);
+        assert_eq!(
+            seen, expected,
+            "lease {lease} s, out for {outage} s: {job:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
