@@ -99,6 +99,12 @@ impl Pace {
         now + self.burst * self.every
     }
 
+    /// Returns the time after which no next start can be due, unless the clock was set back: jobs that run alone may exceed
+    /// the rate a little, and the clocks of workers differ a little.
+    pub(crate) fn farthest(&self, now: i64) -> i64 {
+        now + (self.burst + 10) * self.every + 10_000_000
+    }
+
     /// Returns when the next job may start.
     pub(crate) fn next(&self, due: i64) -> i64 {
         due - (self.burst - 1) * self.every

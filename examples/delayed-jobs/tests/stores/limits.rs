@@ -177,6 +177,31 @@ pub(crate) async fn a_rate_that_is_changed_applies_at_once(store: Opened) {
     }
 }
 
+pub(crate) async fn a_rate_goes_on_though_the_clock_was_set_back(store: Opened) {
+    let (hour, second) = (Duration::from_secs(3600), Duration::from_secs(1));
+    let now = store.clock().now();
+    put_of_key(&store, Some("a")).await;
+    for limit in [
+        Limit::default().rate(5, second),
+        Limit::default().key_rate(5, second),
+    ] {
+        set(&store, limit).await;
+        for at in [now.after(hour), now] {
+            // The first claim after the step may find out only that there was one.
+            let first = lot(&store, "w", 9, at).await;
+            let soon = first.again.map_or(second, |again| again.since(at));
+            assert!(soon <= second, "{soon:?}");
+            let jobs = match first.jobs.is_empty() {
+                true => lot(&store, "w", 9, at.after(soon)).await.jobs,
+                false => first.jobs,
+            };
+            assert_eq!(jobs.len(), 1, "{limit}, at {at}");
+            assert!(finish(&store, jobs[0].lease, 1, Verdict::Released).await);
+        }
+        set(&store, Limit::default()).await;
+    }
+}
+
 pub(crate) async fn the_slowest_rate_starts_one_job(store: Opened) {
     let limit = Limit::default().rate(1, Duration::MAX);
     set(&store, limit.key_rate(1, Duration::MAX)).await;

@@ -137,6 +137,7 @@ promises![
     each_key_has_a_limit_over_all_workers,
     a_rate_spreads_the_starts_of_a_queue_and_of_a_key,
     a_rate_that_is_changed_applies_at_once,
+    a_rate_goes_on_though_the_clock_was_set_back,
     the_slowest_rate_starts_one_job,
     many_workers_at_once_keep_a_limit,
     a_suspect_keeps_the_limits,

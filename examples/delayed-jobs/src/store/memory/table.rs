@@ -332,6 +332,12 @@ impl Table {
             let rank = i128::from(record.priority.rank());
             (i128::from(record.run_at.0) + rank * step, record.id)
         };
+        self.paces.retain(|(queue, key), due| {
+            let part = if key.is_none() { limit.all } else { limit.key };
+            let is_ours = *queue == claim.queue;
+            let farthest = part.pace.filter(|_| is_ours);
+            farthest.is_none_or(|pace| *due <= pace.farthest(claim.now.0))
+        });
         let due = self.rows.values().filter(is_due);
         let mut due: Vec<_> = due.map(|row| turn(&row.record)).collect();
         due.sort();

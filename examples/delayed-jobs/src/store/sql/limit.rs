@@ -145,8 +145,18 @@ left join delayed_jobs_paces as known on known.queue = $2 and known.key = starte
 where started.every is not null and started.jobs > 0
 on conflict (queue, key) do update set due = excluded.due";
 
-/// Deletes paces of the past, which have no effect any more.
-const FORGET: &str = "delete from delayed_jobs_paces where queue = $1 and due < $2 - 1000000";
+/// Deletes paces of the past, which have no effect any more, and those so far ahead that a clock has been set back since;
+/// see [`Pace::farthest`].
+const FORGET: &str = "\
+delete from delayed_jobs_paces where queue = $1 and key in (
+    select key from delayed_jobs_paces where queue = $1 and due < $2 - 1000000
+    union all
+    select key from delayed_jobs_paces where queue = $1 and key = ''
+        and due > $2 + 10000000 + (select (burst + 10) * every from delayed_jobs_limits where queue = $1)
+    union all
+    select key from delayed_jobs_paces where queue = $1 and key <> ''
+        and due > $2 + 10000000 + (select (key_burst + 10) * key_every from delayed_jobs_limits where queue = $1)
+)";
 
 /// Tests whether a job of this priority is due that the claim could have taken.
 macro_rules! is_due {
