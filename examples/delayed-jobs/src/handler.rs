@@ -92,7 +92,8 @@ impl<T> Job<T> {
     /// commit, and return from the handler soon after.
     ///
     /// If other jobs come after this one, the transaction must be `READ COMMITTED`, which is Postgres' default: with a
-    /// stricter isolation it does not see the ends of others, and this fails.
+    /// stricter isolation it does not see the ends of others, and this fails. Commit it at once, since it holds up the ends of
+    /// other jobs meanwhile.
     ///
     /// # Examples
     ///
