@@ -29,6 +29,23 @@ struct State {
     ended: Option<Instant>,
 }
 
+impl State {
+    fn record(&mut self, what: &'static str, error: &StoreError, now: Instant) {
+        self.failures += 1;
+        if self.since.is_none() {
+            self.since = Some(now);
+            tracing::warn!(%error, "{what}; trying again until the store answers");
+        } else {
+            tracing::debug!(%error, "{what}");
+        }
+    }
+}
+
+/// Shortens a wait a little, so that workers that have lost the same server do not all retry at once.
+pub(super) fn with_jitter(wait: Duration) -> Duration {
+    wait.mul_f64(1.0 - fastrand::f64() / 4.0)
+}
+
 impl Outage {
     /// Creates it with a longest wait that is a fraction of the lease, so that a recovery is noticed in time.
     pub(super) fn new(lease: Duration) -> Outage {
@@ -43,21 +60,29 @@ impl Outage {
     pub(super) fn failed(&self, what: &'static str, error: &StoreError) -> Duration {
         let mut state = lock(&self.state);
         let now = Instant::now();
-        state.failures += 1;
-        if state.since.is_none() {
-            state.since = Some(now);
-            tracing::warn!(%error, "{what}; trying again until the store answers");
-        } else {
-            tracing::debug!(%error, "{what}");
-        }
+        state.record(what, error, now);
         // Calls that fail at the same time count as one failure.
         if state.until.is_none_or(|until| until <= now) {
-            state.wait = (2 * state.wait).clamp(FIRST, self.cap);
-            // Jitter, so that workers that have lost the same server do not all retry at once.
-            let wait = state.wait.mul_f64(1.0 - fastrand::f64() / 4.0);
-            state.until = Some(now + wait);
+            state.wait = self.wait_after(state.wait);
+            state.until = Some(now + with_jitter(state.wait));
         }
         state.until.map_or(FIRST, |until| until - now)
+    }
+
+    /// Records that a call has failed which may fail by itself, while the store answers others: they do not wait. `wait` is
+    /// the time for which this call has waited last. Returns how long it waits now.
+    pub(super) fn failed_apart(
+        &self,
+        what: &'static str,
+        error: &StoreError,
+        wait: Duration,
+    ) -> Duration {
+        lock(&self.state).record(what, error, Instant::now());
+        self.wait_after(wait)
+    }
+
+    fn wait_after(&self, wait: Duration) -> Duration {
+        (2 * wait).clamp(FIRST, self.cap)
     }
 
     /// Returns how long to wait before the next call, if a wait is under way.

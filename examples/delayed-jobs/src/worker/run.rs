@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::error_text::{drop_quietly, error_text, panic_text};
+use super::outage::with_jitter;
 use super::settings::Settings;
 use crate::handler::{Context, Output};
 use crate::retry::{Failure, Next};
@@ -276,6 +277,7 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
     let begun = Instant::now();
     let mut failing_since = begun;
     let mut is_unanswered = false;
+    let mut wait = Duration::ZERO;
     loop {
         match engine.limited(engine.store.finish(ended.clone())).await {
             Ok(is_written) => {
@@ -293,16 +295,15 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
             }
             Err(error) => {
                 is_unanswered = true;
-                let wait = engine
-                    .outage
-                    .failed("the end of a job could not be written", &error);
+                let what = "the end of a job could not be written";
+                wait = engine.outage.failed_apart(what, &error, wait);
                 if engine.outage.lasted() >= (lease / 2).max(2 * rescan) {
                     failing_since = Instant::now();
                 }
                 if failing_since.elapsed() + wait >= longest {
                     return tracing::error!(%error, job = %job.lease.id, "its end was not written");
                 }
-                sleep(wait).await;
+                sleep(with_jitter(wait)).await;
             }
         }
     }

@@ -499,6 +499,25 @@ async fn no_running_job_is_believed_lost_after_an_outage_longer_than_its_lease()
 }
 
 #[tokio::test(start_paused = true)]
+async fn ends_that_cannot_be_written_make_no_job_late() {
+    let (memory, log) = (testkit::queue(), Log::new());
+    let queue = Wrapped::refusing(memory.store(), "finish");
+    for note in 0..20 {
+        let job = queue.enqueue(Note(note)).after(note * SECOND);
+        job.await.expect("enqueued");
+    }
+    let worker = spawn(noting(&queue, &log).concurrency("default", 30));
+    sleep(20 * SECOND).await;
+    let late: Vec<_> = (0..20_u64)
+        .zip(log.lines())
+        .map(|(second, (at, ..))| at - 1000 * second)
+        .collect();
+    assert_eq!(late.len(), 20);
+    assert!(late.iter().all(|late| *late <= 1), "{late:?} ms");
+    worker.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_starts_after_an_outage_takes_no_running_job_away() {
     let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
     let queue = Wrapped::with_outages(memory.store(), &is_out);

@@ -29,39 +29,48 @@ pub(super) struct Wrapped {
     hook: Hook,
     /// Calls of this name do what they should, and say that they have failed.
     broken: &'static str,
+    /// Calls of this name fail, and do nothing.
+    refused: &'static str,
     /// Meanwhile all calls fail, and do nothing.
     is_out: Arc<AtomicBool>,
 }
 
 impl Wrapped {
-    pub(super) fn broken(store: &Arc<dyn Store>, broken: &'static str) -> Queue {
-        Queue::on(Arc::new(Wrapped {
-            store: Arc::clone(store),
-            hook: Box::new(|_, _| Duration::ZERO),
-            broken,
-            is_out: Arc::default(),
-        }))
-    }
-
-    pub(super) fn with_outages(store: &Arc<dyn Store>, is_out: &Arc<AtomicBool>) -> Queue {
-        Queue::on(Arc::new(Wrapped {
+    fn new(store: &Arc<dyn Store>) -> Wrapped {
+        Wrapped {
             store: Arc::clone(store),
             hook: Box::new(|_, _| Duration::ZERO),
             broken: "",
-            is_out: Arc::clone(is_out),
-        }))
+            refused: "",
+            is_out: Arc::default(),
+        }
+    }
+
+    fn opened(self) -> Queue {
+        Queue::on(Arc::new(self))
+    }
+
+    pub(super) fn broken(store: &Arc<dyn Store>, broken: &'static str) -> Queue {
+        let wrapped = Wrapped::new(store);
+        Wrapped { broken, ..wrapped }.opened()
+    }
+
+    pub(super) fn refusing(store: &Arc<dyn Store>, refused: &'static str) -> Queue {
+        let wrapped = Wrapped::new(store);
+        Wrapped { refused, ..wrapped }.opened()
+    }
+
+    pub(super) fn with_outages(store: &Arc<dyn Store>, is_out: &Arc<AtomicBool>) -> Queue {
+        let (wrapped, is_out) = (Wrapped::new(store), Arc::clone(is_out));
+        Wrapped { is_out, ..wrapped }.opened()
     }
 
     pub(super) fn queue(
         store: &Arc<dyn Store>,
         hook: impl Fn(When, &str) -> Duration + Send + Sync + 'static,
     ) -> Queue {
-        Queue::on(Arc::new(Wrapped {
-            store: Arc::clone(store),
-            hook: Box::new(hook),
-            broken: "",
-            is_out: Arc::default(),
-        }))
+        let (wrapped, hook) = (Wrapped::new(store), Box::new(hook));
+        Wrapped { hook, ..wrapped }.opened()
     }
 }
 
@@ -75,7 +84,7 @@ macro_rules! forward {
     ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
         impl Store for Wrapped {
             $(fn $name(&self, $($arg: $type),*) -> Answer<'_, $answer> {
-                if self.is_out.load(Ordering::SeqCst) {
+                if self.is_out.load(Ordering::SeqCst) || self.refused == stringify!($name) {
                     return Box::pin(async { Err(StoreError::Closed) });
                 }
                 (self.hook)(When::Before, stringify!($name));
