@@ -1,5 +1,5 @@
--- The end of a job has to see the ends of others that were committed while its transaction ran. With the snapshot of a stricter
--- isolation it would not, and a job that comes after both would wait for ever. Such a transaction is told so instead.
+-- The end of a job has to see the ends of others that were committed while its transaction ran. With the snapshot of a
+-- stricter isolation it would not, and a job that comes after both would wait for ever. Such a transaction fails instead.
 create or replace function delayed_jobs_end_wait() returns trigger language plpgsql as $$
 declare
     ending text := case tg_op when 'DELETE' then 'deleted' else new.state end;

@@ -145,8 +145,8 @@ left join delayed_jobs_paces as known on known.queue = $2 and known.key = starte
 where started.every is not null and started.jobs > 0
 on conflict (queue, key) do update set due = excluded.due";
 
-/// Deletes paces of the past, which have no effect any more, and those so far ahead that a clock has been set back since;
-/// see [`Pace::farthest`].
+/// Deletes paces of the past, which have no effect any more, and those so far ahead that the clock was set back since; see
+/// [`Pace::farthest`].
 const FORGET: &str = "\
 delete from delayed_jobs_paces where queue = $1 and key in (
     select key from delayed_jobs_paces where queue = $1 and due < $2 - 1000000
