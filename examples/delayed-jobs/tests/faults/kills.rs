@@ -37,7 +37,8 @@ const TICK: u32 = 3;
 /// A worker that writes a line into `log` for each start, and dies at `step`.
 fn worker(queue: &Queue, address: &str, log: &str, step: &str) -> Worker {
     let (address, log, step) = (address.to_owned(), log.to_owned(), step.to_owned());
-    let retry = Handling::default().retry(Retry::fixed(10 * MILLI).attempts(5));
+    // Longer than it takes to die, since a dying worker may still claim.
+    let retry = Handling::default().retry(Retry::fixed(SECOND).attempts(5));
     let worker = queue.worker().lease(LEASE);
     worker.register_with(retry, move |job: Job<Note>| {
         let line = format!("{} {}\n", job.payload.0, job.run_at().0);
