@@ -305,8 +305,8 @@ impl<T, E> RetryHandle<T, E> {
     ///
     /// A cancel during an attempt lets it finish, and makes it the last: if it returns a value, so does the retry, and
     /// the job has finished. A move during an attempt makes the next one earlier, or changes nothing if there is none.
-    /// An abort drops the attempt at its next await. To cancel retries by an id of your own, keep clones of their handles
-    /// in a map.
+    /// An abort drops the attempt at its next await. To cancel retries by an id of your own, keep clones of their
+    /// handles in a map.
     ///
     /// # Examples
     ///

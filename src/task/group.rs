@@ -322,8 +322,8 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// drops queued ones; resolves to a report.
     ///
     /// From the call on no task is accepted, not even through a [`TaskHandle`]. Until the grace is over, queued tasks
-    /// still start as slots become free. So does the task of a [`submit`](TaskGroup::submit) that waits, which then counts
-    /// as held; otherwise its caller gets it back. When the future resolves no code of the tasks runs any more; a task
+    /// still start as slots become free. So does the task of a [`submit`](TaskGroup::submit) that waits, which then
+    /// counts as held; otherwise its caller gets it back. When the future resolves no code of the tasks runs any more; a task
     /// that blocks its thread is waited for. A member that is alive when the grace is over counts as aborted and is not
     /// waited for.
     ///
