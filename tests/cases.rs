@@ -224,7 +224,7 @@ async fn cancel_at_deadline_tick() {
 #[test]
 fn cancel_from_job() {
     on_both(|| async {
-        // One after another, so that the rest has no place yet when the third cancels.
+        // One after another, so that the rest has no slot yet when the third cancels.
         let group = Arc::new(Group::builder().max_running(1).build());
         let log = Log::new();
         let at = Instant::now() + ms(5);

@@ -270,7 +270,7 @@ async fn n_wakeups_are_as_many_as_the_instants_at_which_jobs_fall_due() {
 #[derive(Debug, Default)]
 struct Ledger {
     accepted: AtomicU64,
-    refused: AtomicU64,
+    rejected: AtomicU64,
     ran: AtomicU64,
     /// Dropped without having run.
     dropped: AtomicU64,
@@ -316,13 +316,13 @@ impl Ledger {
     /// Jobs that were accepted and are neither run nor dropped.
     fn owing(&self) -> i64 {
         let sum = |counts: [&AtomicU64; 2]| counts.map(|count| count.load(SeqCst) as i64);
-        let came: i64 = sum([&self.accepted, &self.refused]).iter().sum();
+        let came: i64 = sum([&self.accepted, &self.rejected]).iter().sum();
         let went: i64 = sum([&self.ran, &self.dropped]).iter().sum();
         came - went
     }
 }
 
-/// Two threads schedule until they are refused, some jobs due at once and some later; `end` ends the group
+/// Two threads schedule until they are rejected, some jobs due at once and some later; `end` ends the group
 /// meanwhile.
 fn race<R>(handle: &Handle, ledger: &Arc<Ledger>, end: impl FnOnce() -> R) -> R {
     std::thread::scope(|scope| {
@@ -338,14 +338,14 @@ fn race<R>(handle: &Handle, ledger: &Arc<Ledger>, end: impl FnOnce() -> R) -> R 
                     let delay = us([0, 0, 100, 2_000][random.below(4) as usize]);
                     match handle.try_delay(delay, ledger.item()) {
                         Ok(_) => ledger.accepted.fetch_add(1, SeqCst),
-                        Err(refused) => {
-                            ledger.refused.fetch_add(1, SeqCst);
-                            drop(refused.into_inner());
+                        Err(rejected) => {
+                            ledger.rejected.fetch_add(1, SeqCst);
+                            drop(rejected.into_inner());
                             return;
                         }
                     };
                 }
-                panic!("never refused");
+                panic!("never rejected");
             });
         }
         end()
@@ -384,7 +384,7 @@ fn f_sg04_a_job_accepted_beside_a_starting_wait_runs() {
 
 #[test]
 fn f_sg04_one_job_races_one_wait_on_an_empty_group() {
-    // Shape E5: covered, or refused; the original had a third way.
+    // Shape E5: covered, or rejected; the original had a third way.
     rounds(4_000, 2, |mut random| async move {
         let group = Group::new();
         let (handle, runs) = (group.handle(), Runs::default());
@@ -425,10 +425,10 @@ fn n_try_after_wait_hands_the_job_back() {
     on_both(|| async {
         let (group, flag) = (Group::new(), Flag::new());
         group.wait().await.unwrap();
-        let refused = group.try_delay(Duration::ZERO, flag.job()).unwrap_err();
-        assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+        let rejected = group.try_delay(Duration::ZERO, flag.job()).unwrap_err();
+        assert!(matches!(rejected, ScheduleError::Closed(_)), "{rejected:?}");
         assert_eq!(flag.drops(), 0, "the job is still whole");
-        refused.into_inner().await;
+        rejected.into_inner().await;
         assert_eq!(flag.drops(), 1);
     });
 }
@@ -439,10 +439,10 @@ async fn f_sg14_scheduling_after_a_cancel_is_told() {
     group.cancel();
     let job = group.delay(Duration::ZERO, flag.job());
     assert_eq!((job.state(), flag.drops()), (JobState::Cancelled, 1));
-    let refused = group.try_delay(Duration::ZERO, flag.job()).unwrap_err();
+    let rejected = group.try_delay(Duration::ZERO, flag.job()).unwrap_err();
     assert!(
-        matches!(refused, ScheduleError::Cancelled(_)),
-        "{refused:?}"
+        matches!(rejected, ScheduleError::Cancelled(_)),
+        "{rejected:?}"
     );
     assert!(group.spawn_after(ms(1), async { 1 }).await.is_err());
     let waited = group.wait().await;
@@ -450,7 +450,7 @@ async fn f_sg14_scheduling_after_a_cancel_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn n_schedule_after_cancel_is_refused_before_the_driver_has_noticed() {
+async fn n_schedule_after_cancel_is_rejected_before_the_driver_has_noticed() {
     let (group, runs) = (Group::new(), Runs::default());
     let before = group.delay(Duration::ZERO, runs.job());
     group.token().cancel();
@@ -638,7 +638,7 @@ async fn n_job_panic_is_the_first_in_time_and_keeps_its_payload() {
 
 #[test]
 fn n_panic_then_others_start_and_finish_on_every_slot() {
-    // As many panics as would use up every place, if one kept its own.
+    // As many panics as would use up every slot, if one kept its own.
     on_both(|| async {
         let group = Group::builder().max_running(2).build();
         let runs = Runs::default();

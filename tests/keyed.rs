@@ -453,7 +453,7 @@ async fn a_due_job_that_has_no_slot_is_still_pending() {
 // Closed and cancelled groups.
 
 #[tokio::test(start_paused = true)]
-async fn after_wait_the_owner_is_refused_at_its_line() {
+async fn after_wait_the_owner_is_rejected_at_its_line() {
     let keyed = KeyedGroup::new();
     keyed.delay(1, ms(5), nothing(), Replace);
     let wait = keyed.wait();
@@ -508,7 +508,7 @@ async fn a_handle_does_not_panic_in_a_group_that_was_closed_or_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_handle_is_refused_leaves_the_key_its_job() {
+async fn what_is_rejected_through_a_handle_leaves_the_key_its_job() {
     let (keyed, log, flag) = (KeyedGroup::new(), Log::new(), Flag::new());
     keyed.delay(1, ms(5), log.job("kept"), Replace);
     let (wait, handle) = (keyed.wait(), keyed.handle());
@@ -530,7 +530,7 @@ async fn debounce_of_the_owner_answers_after_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_end_a_handle_answers_refused_and_drops_the_job() {
+async fn after_the_end_a_handle_answers_rejected_and_drops_the_job() {
     let ends: [fn(&KeyedGroup<u8>); 2] = [
         |keyed| drop(keyed.wait()),
         |keyed| drop(keyed.shutdown(HOUR)),

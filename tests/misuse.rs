@@ -1,5 +1,5 @@
 //! Every misuse panics with these words, at the line of the caller; every `try_` form gives the job
-//! back instead; a context's verbs do neither; and what errors say.
+//! back instead; a context's methods do neither; and what errors say.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Hold, Key, Log, Misuse, OnDrop, context_of, ms, multi_thread, on_both, panic_of,
-    poll_once, settle, verbs,
+    Flag, HOUR, Hold, Key, Log, Misuse, OnDrop, context_of, methods, ms, multi_thread, on_both,
+    panic_of, poll_once, settle,
 };
 
 const AFTER_WAIT: &str = "schedgroup: attempted to schedule job after Group::wait was called";
@@ -25,7 +25,7 @@ const WAIT_TWICE: &str = "schedgroup: multiple calls to Group::wait";
 const WAIT_INSIDE: &str =
     "schedgroup: Group::wait was called from inside one of the group's own jobs";
 const NO_RUNTIME: &str = "schedgroup: Group::new must be called inside a tokio runtime; enter one, or name one with Group::builder().runtime(handle)";
-const NO_PLACE: &str = "schedgroup: max_running must be at least 1";
+const NO_SLOT: &str = "schedgroup: max_running must be at least 1";
 
 fn at_line(line: u32, message: &str) -> Misuse {
     Misuse {
@@ -35,17 +35,17 @@ fn at_line(line: u32, message: &str) -> Misuse {
     }
 }
 
-/// The verbs' panics, and that each has dropped the job that it was given.
+/// The methods' panics, and that each has dropped the job that it was given.
 #[track_caller]
 fn assert_all_panic<'a>(
-    verbs: impl IntoIterator<Item = (&'static str, Box<dyn FnOnce() -> JobHandle + 'a>)>,
+    methods: impl IntoIterator<Item = (&'static str, Box<dyn FnOnce() -> JobHandle + 'a>)>,
     flag: &Flag,
     expected: &Misuse,
 ) {
-    for (verb, call) in verbs {
+    for (method, call) in methods {
         let before = flag.drops();
-        assert_eq!(panic_of(call), *expected, "{verb}");
-        assert_eq!(flag.drops(), before + 1, "{verb} drops what it was given");
+        assert_eq!(panic_of(call), *expected, "{method}");
+        assert_eq!(flag.drops(), before + 1, "{method} drops what it was given");
     }
 }
 
@@ -57,8 +57,8 @@ mod scheduling_on_a_closed_group {
         let (group, flag) = (Group::new(), Flag::new());
         group.wait().await.unwrap();
         let (now, job) = (Instant::now(), || flag.job());
-        let verbs = verbs!(group, now, job);
-        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_WAIT));
+        let methods = methods!(group, now, job);
+        assert_all_panic(methods, &flag, &at_line(line!() - 1, AFTER_WAIT));
     }
 
     #[tokio::test(start_paused = true)]
@@ -66,11 +66,11 @@ mod scheduling_on_a_closed_group {
         let (group, flag) = (Group::new(), Flag::new());
         group.shutdown(HOUR).await;
         let (now, job) = (Instant::now(), || flag.job());
-        let verbs = verbs!(group, now, job);
-        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
+        let methods = methods!(group, now, job);
+        assert_all_panic(methods, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
     }
 
-    /// Also when its grace is over; and whatever else is called, the words are those of the verb that closed it
+    /// Also when its grace is over; and whatever else is called, the words are those of the method that closed it
     /// furthest.
     #[tokio::test(start_paused = true)]
     async fn every_method_panics_at_the_callers_line_after_drain() {
@@ -78,17 +78,17 @@ mod scheduling_on_a_closed_group {
         group.delay(HOUR, async {});
         let drain = group.drain(ms(10));
         let (now, job) = (Instant::now(), || flag.job());
-        let verbs = verbs!(group, now, job);
-        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_DRAIN));
+        let methods = methods!(group, now, job);
+        assert_all_panic(methods, &flag, &at_line(line!() - 1, AFTER_DRAIN));
         drop(group.wait());
         drain.await;
-        let verbs = verbs!(group, now, job);
-        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_DRAIN));
-        let refused = group.try_delay(ms(1), flag.job()).unwrap_err();
-        assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+        let methods = methods!(group, now, job);
+        assert_all_panic(methods, &flag, &at_line(line!() - 1, AFTER_DRAIN));
+        let rejected = group.try_delay(ms(1), flag.job()).unwrap_err();
+        assert!(matches!(rejected, ScheduleError::Closed(_)), "{rejected:?}");
         group.shutdown(HOUR).await;
-        let verbs = verbs!(group, now, job);
-        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
+        let methods = methods!(group, now, job);
+        assert_all_panic(methods, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
     }
 
     #[tokio::test(start_paused = true)]
@@ -97,10 +97,10 @@ mod scheduling_on_a_closed_group {
         group.delay(HOUR, async {});
         let wait = group.wait();
         let (now, job) = (Instant::now(), || flag.job());
-        let unpolled = verbs!(group, now, job);
+        let unpolled = methods!(group, now, job);
         assert_all_panic(unpolled, &flag, &at_line(line!() - 1, AFTER_WAIT));
         drop(wait);
-        let dropped = verbs!(group, now, job);
+        let dropped = methods!(group, now, job);
         assert_all_panic(dropped, &flag, &at_line(line!() - 1, AFTER_WAIT));
     }
 
@@ -109,8 +109,8 @@ mod scheduling_on_a_closed_group {
         let (group, flag) = (Group::new(), Flag::new());
         drop(group.shutdown(HOUR));
         let (now, job) = (Instant::now(), || flag.job());
-        let verbs = verbs!(group, now, job);
-        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
+        let methods = methods!(group, now, job);
+        assert_all_panic(methods, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
     }
 
     /// What the rejected job's destructor panics with is not what the caller hears.
@@ -129,8 +129,8 @@ mod scheduling_on_a_closed_group {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             assert_eq!(text, Some(AFTER_WAIT), "{what}");
         };
-        for (verb, call) in verbs!(group, now, bomb) {
-            says_so(verb, Box::new(|| drop(call())));
+        for (method, call) in methods!(group, now, bomb) {
+            says_so(method, Box::new(|| drop(call())));
         }
         let of_key = || keyed.delay(Key(1, true), ms(1), async {}, OnDuplicate::Replace);
         says_so("a key", Box::new(|| _ = of_key()));
@@ -149,15 +149,15 @@ mod scheduling_on_a_closed_group {
             drop(group.wait());
             group.cancel();
             let (now, job) = (Instant::now(), || flag.job());
-            let verbs = verbs!(group, now, job);
-            assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_WAIT));
-            let refused = group.try_delay(ms(1), flag.job()).unwrap_err();
-            assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+            let methods = methods!(group, now, job);
+            assert_all_panic(methods, &flag, &at_line(line!() - 1, AFTER_WAIT));
+            let rejected = group.try_delay(ms(1), flag.job()).unwrap_err();
+            assert!(matches!(rejected, ScheduleError::Closed(_)), "{rejected:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_harms_nothing_that_was_accepted() {
+    async fn a_rejection_harms_nothing_that_was_accepted() {
         let group = Group::new();
         let log = Log::new();
         group.delay(ms(10), log.job("accepted"));
@@ -235,7 +235,7 @@ mod waiting {
             });
             let (panics, expected) = seen.await.unwrap();
             assert_eq!(panics, expected);
-            // The refused calls were none: this is the first.
+            // The rejected calls were none: this is the first.
             group.wait().await.unwrap();
         });
     }
@@ -335,31 +335,31 @@ mod building {
     #[test]
     fn no_slot_at_all_panics_at_the_callers_line() {
         let panic = panic_of(|| Group::builder().max_running(0));
-        assert_eq!(panic, at_line(line!() - 1, NO_PLACE));
+        assert_eq!(panic, at_line(line!() - 1, NO_SLOT));
     }
 }
 
 mod try_forms {
     use super::*;
 
-    /// That both forms, on a group and on its handle, refuse with this variant and give the very job
+    /// That both forms, on a group and on its handle, reject with this variant and give the very job
     /// back.
-    fn assert_refused(group: &Group, is_expected: fn(&ScheduleError<Boxed>) -> bool) {
+    fn assert_rejected(group: &Group, is_expected: fn(&ScheduleError<Boxed>) -> bool) {
         let handle = group.handle();
         let now = Instant::now();
-        let refusals: [(&str, &dyn Fn(Boxed) -> _); 4] = [
+        let rejections: [(&str, &dyn Fn(Boxed) -> _); 4] = [
             ("Group::try_delay", &|job| group.try_delay(ms(1), job)),
             ("Group::try_schedule", &|job| group.try_schedule(now, job)),
             ("Handle::try_delay", &|job| handle.try_delay(ms(1), job)),
             ("Handle::try_schedule", &|job| handle.try_schedule(now, job)),
         ];
-        for (form, refuse) in refusals {
+        for (form, reject) in rejections {
             let flag = Flag::new();
-            let refusal = refuse(Box::pin(flag.job())).unwrap_err();
-            assert!(is_expected(&refusal), "{form}: {refusal:?}");
+            let rejection = reject(Box::pin(flag.job())).unwrap_err();
+            assert!(is_expected(&rejection), "{form}: {rejection:?}");
             assert_eq!(flag.drops(), 0, "{form} keeps the job");
             // Its own guard proves that it is the same one.
-            drop(refusal.into_inner());
+            drop(rejection.into_inner());
             assert_eq!(flag.drops(), 1, "{form}");
         }
     }
@@ -371,12 +371,14 @@ mod try_forms {
         let waited = Group::new();
         waited.delay(HOUR, async {});
         drop(waited.wait());
-        assert_refused(&waited, |refusal| {
-            matches!(refusal, ScheduleError::Closed(_))
+        assert_rejected(&waited, |rejection| {
+            matches!(rejection, ScheduleError::Closed(_))
         });
         let shut = Group::new();
         drop(shut.shutdown(HOUR));
-        assert_refused(&shut, |refusal| matches!(refusal, ScheduleError::Closed(_)));
+        assert_rejected(&shut, |rejection| {
+            matches!(rejection, ScheduleError::Closed(_))
+        });
     }
 
     #[tokio::test(start_paused = true)]
@@ -389,8 +391,8 @@ mod try_forms {
         let by_deadline = Group::builder().timeout(ms(1)).build();
         tokio::time::sleep(ms(2)).await;
         for group in [cancelled, by_token, by_deadline] {
-            assert_refused(&group, |refusal| {
-                matches!(refusal, ScheduleError::Cancelled(_))
+            assert_rejected(&group, |rejection| {
+                matches!(rejection, ScheduleError::Cancelled(_))
             });
         }
     }
@@ -400,10 +402,10 @@ mod try_forms {
         let group = Group::new();
         let handle = group.handle();
         drop(group);
-        let refusal = handle.try_delay(ms(1), async {}).unwrap_err();
+        let rejection = handle.try_delay(ms(1), async {}).unwrap_err();
         assert!(
-            matches!(refusal, ScheduleError::Cancelled(_)),
-            "{refusal:?}"
+            matches!(rejection, ScheduleError::Cancelled(_)),
+            "{rejection:?}"
         );
     }
 
@@ -423,21 +425,21 @@ mod try_forms {
 mod contexts {
     use super::*;
 
-    /// That the verbs of a context and of its handle return finished handles of dropped jobs.
+    /// That the methods of a context and of its handle return finished handles of dropped jobs.
     fn assert_all_dropped(context: &JobContext) {
         let flag = Flag::new();
         let handle = context.handle();
         let (now, job) = (Instant::now(), || flag.job());
-        let of_context = verbs!(context, now, job);
-        let of_handle = verbs!(handle, now, job);
-        for (verb, call) in of_context.into_iter().chain(of_handle) {
+        let of_context = methods!(context, now, job);
+        let of_handle = methods!(handle, now, job);
+        for (method, call) in of_context.into_iter().chain(of_handle) {
             let before = flag.drops();
             let job = call();
-            assert!(job.is_finished(), "{verb}: {job:?}");
-            assert_eq!(job.state(), JobState::Cancelled, "{verb}");
-            assert_eq!(flag.drops(), before + 1, "{verb}");
-            assert!(!job.cancel(), "{verb}: nothing was prevented");
-            assert!(!job.reset_after(ms(1)), "{verb}: nothing can be moved");
+            assert!(job.is_finished(), "{method}: {job:?}");
+            assert_eq!(job.state(), JobState::Cancelled, "{method}");
+            assert_eq!(flag.drops(), before + 1, "{method}");
+            assert!(!job.cancel(), "{method}: nothing was prevented");
+            assert!(!job.reset_after(ms(1)), "{method}: nothing can be moved");
         }
     }
 
@@ -448,8 +450,11 @@ mod contexts {
         let context = context_of(&group, &hold).await;
         let shutdown = group.shutdown(HOUR);
         assert_all_dropped(&context);
-        let refusal = context.try_delay(ms(1), async {}).unwrap_err();
-        assert!(matches!(refusal, ScheduleError::Closed(_)), "{refusal:?}");
+        let rejection = context.try_delay(ms(1), async {}).unwrap_err();
+        assert!(
+            matches!(rejection, ScheduleError::Closed(_)),
+            "{rejection:?}"
+        );
         hold.release();
         shutdown.await;
         assert_all_dropped(&context);
@@ -462,10 +467,10 @@ mod contexts {
         let context = context_of(&group, &hold).await;
         group.cancel();
         assert_all_dropped(&context);
-        let refusal = context.try_delay(ms(1), async {}).unwrap_err();
+        let rejection = context.try_delay(ms(1), async {}).unwrap_err();
         assert!(
-            matches!(refusal, ScheduleError::Cancelled(_)),
-            "{refusal:?}"
+            matches!(rejection, ScheduleError::Cancelled(_)),
+            "{rejection:?}"
         );
         hold.release();
     }
@@ -478,8 +483,11 @@ mod contexts {
         hold.release();
         group.wait().await.unwrap();
         assert_all_dropped(&context);
-        let refusal = context.try_schedule(Instant::now(), async {}).unwrap_err();
-        assert!(matches!(refusal, ScheduleError::Closed(_)), "{refusal:?}");
+        let rejection = context.try_schedule(Instant::now(), async {}).unwrap_err();
+        assert!(
+            matches!(rejection, ScheduleError::Closed(_)),
+            "{rejection:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -96,7 +96,7 @@ mod two_destructors_that_panicked_ended_the_process {
 /// others a turn.
 ///
 /// The driver yields after a bounded piece of work. But when the next entry had come in before the
-/// driver lay down, it began its next turn without that, and again, as long as there was a next entry each
+/// driver parked, it began its next turn without that, and again, as long as there was a next entry each
 /// time: on a `current_thread` runtime nothing else ran meanwhile. 359 turns in a row were seen.
 mod the_driver_left_other_tasks_no_turn {
     use std::sync::Arc;

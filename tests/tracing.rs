@@ -459,8 +459,8 @@ mod heard {
         group.cancel();
         settle().await;
         one("panic=with the group");
-        group.delay(HOUR, bomb("when refused"));
-        one("panic=when refused");
+        group.delay(HOUR, bomb("when rejected"));
+        one("panic=when rejected");
     }
 
     #[tokio::test(start_paused = true)]

@@ -227,8 +227,8 @@ async fn a_chain_of_errors_tells_each_text_once() {
 
     let tasks = TaskGroup::<()>::new();
     drop(tasks.wait());
-    let refused = tasks.try_spawn(async { Ok(()) });
-    tells_once(&refused.err().unwrap(), &["closed"]);
+    let rejected = tasks.try_spawn(async { Ok(()) });
+    tells_once(&rejected.err().unwrap(), &["closed"]);
 
     let failing = || ready(Err::<(), _>(NO_ROUTE));
     let error = flow::race([failing(), failing()]).await.unwrap_err();
@@ -482,7 +482,7 @@ fn an_end_without_an_error_of_a_task_has_none() {
 }
 
 #[test]
-fn the_debug_of_a_refusal_hides_the_job() {
+fn the_debug_of_a_rejection_hides_the_job() {
     struct Secret;
     shows(&ScheduleError::Closed(Secret), &["Closed"]);
     shows(&ScheduleError::Cancelled(Secret), &["Cancelled"]);

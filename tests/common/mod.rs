@@ -469,16 +469,16 @@ pub(crate) fn misuse<R>(code: impl FnOnce() -> R) -> String {
     panic.message
 }
 
-/// Every verb that schedules, to be called on the group, handle or context `$on`: each makes one job
+/// Every method that schedules, to be called on the group, handle or context `$on`: each makes one job
 /// that is due at `$at` and does `$work()`.
 ///
 /// All of it is on the line where the macro is called.
-macro_rules! verbs {
+macro_rules! methods {
     ($on:expr, $at:expr, $work:expr) => {{
         let (on, at, work) = (&$on, $at, &$work);
         let delay =
             tokio::time::Instant::saturating_duration_since(&at, tokio::time::Instant::now());
-        let verbs: [(
+        let methods: [(
             &'static str,
             Box<dyn FnOnce() -> schedgroup::JobHandle + '_>,
         ); 7] = [
@@ -520,10 +520,10 @@ macro_rules! verbs {
                 }),
             ),
         ];
-        verbs
+        methods
     }};
 }
-pub(crate) use verbs;
+pub(crate) use methods;
 
 /// A group that goes on after an error.
 #[track_caller]

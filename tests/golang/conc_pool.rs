@@ -43,7 +43,7 @@ mod pool_test {
         }
     }
 
-    /// Ten panics at limit two do not use the places up.
+    /// Ten panics at limit two do not use the slots up.
     #[tokio::test]
     async fn panics_do_not_exhaust_goroutines() {
         let group = TaskGroup::<()>::builder()
@@ -58,8 +58,8 @@ mod pool_test {
 
     #[test]
     fn panics_on_invalid_limit() {
-        let refused = misuse(|| drop(TaskGroup::<()>::builder().limit(0)));
-        assert!(refused.starts_with("schedgroup: "), "{refused}");
+        let rejected = misuse(|| drop(TaskGroup::<()>::builder().limit(0)));
+        assert!(rejected.starts_with("schedgroup: "), "{rejected}");
     }
 }
 

@@ -124,7 +124,7 @@ async fn test_with_cancel() {
     );
 }
 
-/// F-KR1: a free place takes the next task at once, nobody waits for it.
+/// F-KR1: a free slot takes the next task at once, nobody waits for it.
 #[tokio::test(start_paused = true)]
 async fn parked_tasks_run_before_wait() {
     let group = TaskGroup::<()>::builder().limit(2).build();
@@ -193,7 +193,7 @@ async fn a_task_spawns_while_the_group_waits_at_limit_one() {
     assert_eq!(meter.all(), 4);
 }
 
-/// F-KR4: a second wait and a spawn after it are refused, in words.
+/// F-KR4: a second wait and a spawn after it are rejected, in words.
 #[tokio::test]
 async fn misuse_after_wait_is_named() {
     let group = TaskGroup::<()>::new();

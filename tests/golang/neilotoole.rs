@@ -75,19 +75,19 @@ async fn a_task_submits_through_its_handle_while_the_group_waits() {
 async fn an_error_at_limit_one_blocks_nothing() {
     for round in 0..1_000 {
         let group = TaskGroup::builder().limit(1).queue(1).build();
-        let (mut taken, mut refused) = (0, 0);
+        let (mut taken, mut rejected) = (0, 0);
         for n in 0..4 {
             let task = async move { if n == 0 { Err(n) } else { Ok(()) } };
             match bounded(group.submit(task)).await {
                 Ok(_) => taken += 1,
-                Err(_) => refused += 1,
+                Err(_) => rejected += 1,
             }
         }
         assert!(bounded(group.wait()).await.is_err());
         let stats = group.stats();
         let told = stats.finished + stats.failed + stats.skipped;
         assert_eq!(
-            (told, taken + refused),
+            (told, taken + rejected),
             (taken, 4),
             "round {round}: {stats:?}"
         );
@@ -96,7 +96,7 @@ async fn an_error_at_limit_one_blocks_nothing() {
 
 /// F-NE4: absurd sizes fail when the group is built.
 #[test]
-fn a_limit_of_zero_is_refused() {
+fn a_limit_of_zero_is_rejected() {
     assert_eq!(
         misuse(|| drop(TaskGroup::<()>::builder().limit(0))),
         "schedgroup: Builder::limit must be at least 1: no task could ever run"

@@ -64,7 +64,7 @@ async fn test_sized_group_canceled() {
     assert_eq!((group.stats().finished, group.stats().skipped), (10, 90));
 }
 
-/// F-SY1: size 1, four producers at the cancel, all four come back and the place is not lost.
+/// F-SY1: size 1, four producers at the cancel, all four come back and the slot is not lost.
 #[tokio::test]
 async fn a_cancelled_submit_loses_no_slot() {
     let parent = CancellationToken::new();
@@ -91,7 +91,7 @@ async fn a_cancelled_submit_loses_no_slot() {
     assert_eq!((stats.running, stats.pending, stats.finished), (0, 0, 1));
 }
 
-/// F-SY6: the place is free again after a panic.
+/// F-SY6: the slot is free again after a panic.
 #[tokio::test]
 async fn a_panic_gives_its_slot_back() {
     let group = sized(1);
@@ -321,7 +321,7 @@ async fn test_error_sized_group_cancel_with_active_errors() {
     assert_eq!(bounded(group.wait_all()).await.unwrap_err().len(), 10);
 }
 
-/// Capacities one and two, and one more than that; a place that is given back can be taken again.
+/// Capacities one and two, and one more than that; a slot that is given back can be taken again.
 #[tokio::test]
 async fn test_semaphore() {
     for capacity in [1, 2] {

@@ -1,8 +1,8 @@
 //! `golang.org/x/sync/errgroup`, `errgroup_test.go`, Copyright 2016 The Go Authors, BSD-3-Clause.
 //!
 //! Not here: `TestGoexit` (a task has no way out but its end); `SetLimit(0)` and changes of the limit
-//! while tasks run (F-XS1, F-XS2: the limit is fixed when the group is built, and zero is refused);
-//! a second `Wait` on one group (refused; each list below has a group of its own).
+//! while tasks run (F-XS1, F-XS2: the limit is fixed when the group is built, and zero is rejected);
+//! a second `Wait` on one group (rejected; each list below has a group of its own).
 
 use schedgroup::task::{Cause, TaskStats};
 use schedgroup::task::{OnError, TaskGroup};
@@ -147,7 +147,7 @@ async fn test_panic() {
     assert_eq!(*panic.into_payload().downcast::<u8>().unwrap(), 42);
 }
 
-/// F-XS3: waiting for a place ends on a cancel, with the task.
+/// F-XS3: waiting for a slot ends on a cancel, with the task.
 #[tokio::test]
 async fn a_submit_at_the_limit_hears_the_cancel() {
     let parent = CancellationToken::new();

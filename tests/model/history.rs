@@ -122,13 +122,13 @@ pub(crate) struct Job {
 
 impl Job {
     /// What the job does when it runs; nothing if it has to run more often than it wants.
-    pub(crate) fn run(&self, attempt: u64) -> &Run {
+    pub(crate) fn run(&self, number: u64) -> &Run {
         static NOTHING: Run = Run {
             acts: Vec::new(),
             sleep: None,
             end: End::Done,
         };
-        self.runs.get(attempt as usize - 1).unwrap_or(&NOTHING)
+        self.runs.get(number as usize - 1).unwrap_or(&NOTHING)
     }
 }
 

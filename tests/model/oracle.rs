@@ -17,7 +17,7 @@ pub(crate) enum Record {
     Started {
         job: usize,
         at: u64,
-        /// As its context tells: attempt, deadline, lateness, and whether the group drains.
+        /// As its context tells: number of the run, deadline, lateness, and whether the group drains.
         told: Option<(u64, u64, u64, bool)>,
     },
     Cancelled {
@@ -64,8 +64,8 @@ pub(crate) struct Planned {
     pub(crate) deadline: u64,
     /// The number of its submission; a later run of a series has a new one.
     submitted: u64,
-    attempt: u64,
-    /// Due, and released to wait for a place.
+    run: u64,
+    /// Due, and released to wait for a slot.
     waiting: bool,
     /// When it wakes, while it sleeps in a run.
     wakes: Option<u64>,
@@ -82,7 +82,7 @@ impl Planned {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Door {
+enum Phase {
     Open,
     /// By `wait` or `drain`: contexts are admitted.
     Waited,
@@ -90,14 +90,14 @@ enum Door {
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct EndCounts {
     finished: u64,
     panicked: u64,
     aborted: u64,
     dropped: u64,
 }
 
-impl Tally {
+impl EndCounts {
     fn report(&self) -> Reported {
         (self.finished + self.panicked, self.aborted, self.dropped)
     }
@@ -147,10 +147,10 @@ pub(crate) struct Oracle {
     submissions: u64,
     limit: usize,
     running: usize,
-    door: Door,
+    phase: Phase,
     ended: Option<Waited>,
     deadline: u64,
-    tally: Tally,
+    end_counts: EndCounts,
     max_lateness: u64,
     first_panic: Option<usize>,
     waiter: bool,
@@ -175,10 +175,10 @@ impl Oracle {
             submissions: 0,
             limit: history.limit.unwrap_or(usize::MAX),
             running: 0,
-            door: Door::Open,
+            phase: Phase::Open,
             ended: None,
             deadline: history.deadline.map_or(NEVER, |when| when.after(now)),
-            tally: Tally::default(),
+            end_counts: EndCounts::default(),
             max_lateness: 0,
             first_panic: None,
             waiter: false,
@@ -216,7 +216,7 @@ impl Oracle {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.door != Door::Open
+        self.phase != Phase::Open
     }
 
     /// No call of `wait` is on its way, and none has ended.
@@ -251,8 +251,8 @@ impl Oracle {
             Op::Wait => {
                 self.check_deadline();
                 self.waiter = true;
-                if self.door == Door::Open {
-                    self.door = Door::Waited;
+                if self.phase == Phase::Open {
+                    self.phase = Phase::Waited;
                 }
                 self.answer();
             }
@@ -291,9 +291,9 @@ impl Oracle {
             pending,
             waiting: self.ready.len(),
             running: self.running,
-            finished: self.tally.finished,
-            cancelled: self.tally.aborted + self.tally.dropped,
-            panicked: self.tally.panicked,
+            finished: self.end_counts.finished,
+            cancelled: self.end_counts.aborted + self.end_counts.dropped,
+            panicked: self.end_counts.panicked,
             max_lateness: self.max_lateness,
         }
     }
@@ -335,10 +335,10 @@ impl Oracle {
     }
 
     fn submit(&mut self, job: &Arc<Job>, by: Option<usize>) {
-        let closed = match self.door {
-            Door::Open => false,
-            Door::Waited => by.is_none(),
-            Door::ShutDown => true,
+        let closed = match self.phase {
+            Phase::Open => false,
+            Phase::Waited => by.is_none(),
+            Phase::ShutDown => true,
         };
         let accepted = !closed && self.ended.is_none();
         let tried = job.kind == Kind::Try || (by.is_none() && self.is_closed());
@@ -355,7 +355,7 @@ impl Oracle {
             has_handle: accepted || !tried,
             deadline: job.when.after(self.now),
             submitted,
-            attempt: 0,
+            run: 0,
             waiting: false,
             wakes: None,
             aborted: false,
@@ -424,11 +424,11 @@ impl Oracle {
     }
 
     fn shut_down(&mut self, grace: Grace) {
-        self.shutdown.before = Some(self.tally.report());
+        self.shutdown.before = Some(self.end_counts.report());
         self.check_deadline();
-        self.door = Door::ShutDown;
+        self.phase = Phase::ShutDown;
         self.grace_ends = self.grace_ends.min(grace.ends(self.now));
-        self.sealed.get_or_insert(self.tally.report());
+        self.sealed.get_or_insert(self.end_counts.report());
         let late: Vec<usize> = self
             .pending()
             .filter(|&job| self.jobs[job].deadline > self.now)
@@ -439,10 +439,10 @@ impl Oracle {
     }
 
     fn drain(&mut self, grace: Grace) {
-        self.drain.before = Some(self.tally.report());
+        self.drain.before = Some(self.end_counts.report());
         self.check_deadline();
-        if self.door == Door::Open {
-            self.door = Door::Waited;
+        if self.phase == Phase::Open {
+            self.phase = Phase::Waited;
         }
         self.grace_ends = self.grace_ends.min(grace.drain_ends(self.now));
     }
@@ -467,7 +467,7 @@ impl Oracle {
         if std::mem::take(&mut job.waiting) {
             self.ready.retain(|&ready| ready != index);
         }
-        self.tally.dropped += 1;
+        self.end_counts.dropped += 1;
     }
 
     fn stop(&mut self, index: usize) {
@@ -475,7 +475,7 @@ impl Oracle {
         job.state = JobState::Cancelled;
         job.wakes = None;
         self.running -= 1;
-        self.tally.aborted += 1;
+        self.end_counts.aborted += 1;
     }
 
     fn check_deadline(&mut self) {
@@ -545,7 +545,7 @@ impl Oracle {
     fn settle(&mut self) {
         self.check_deadline();
         if self.grace_ends <= self.now {
-            self.sealed.get_or_insert(self.tally.report());
+            self.sealed.get_or_insert(self.end_counts.report());
             self.drop_all_pending();
             self.abort_running();
         }
@@ -583,14 +583,14 @@ impl Oracle {
         let job = &mut self.jobs[index];
         job.waiting = false;
         job.state = JobState::Running;
-        job.attempt += 1;
+        job.run += 1;
         let lateness = now - job.deadline;
         self.max_lateness = self.max_lateness.max(lateness);
         let told = matches!(job.job.kind, Kind::Context | Kind::Series).then_some((
-            job.attempt,
+            job.run,
             job.deadline,
             lateness,
-            self.door != Door::Open,
+            self.phase != Phase::Open,
         ));
         self.records.push(Record::Started {
             job: index,
@@ -598,7 +598,7 @@ impl Oracle {
             told,
         });
         let plan = Arc::clone(&job.job);
-        let run: &Run = plan.run(job.attempt);
+        let run: &Run = plan.run(job.run);
         for act in &run.acts {
             self.act(act, Some(index));
         }
@@ -613,10 +613,10 @@ impl Oracle {
         let down = self.is_going_down();
         self.running -= 1;
         let job = &mut self.jobs[index];
-        let wanted = match job.job.run(job.attempt).end {
+        let wanted = match job.job.run(job.run).end {
             End::Panic => {
                 job.state = JobState::Panicked;
-                self.tally.panicked += 1;
+                self.end_counts.panicked += 1;
                 self.first_panic.get_or_insert(index);
                 return;
             }
@@ -625,9 +625,9 @@ impl Oracle {
         };
         let next = wanted.into_iter().chain(job.again.take()).min();
         // A shutdown lets a series end with this run.
-        if !job.cancelled && (next.is_none() || self.door == Door::ShutDown) {
+        if !job.cancelled && (next.is_none() || self.phase == Phase::ShutDown) {
             job.state = JobState::Finished;
-            self.tally.finished += 1;
+            self.end_counts.finished += 1;
         } else if let Some(at) = next.filter(|_| job.may_run_again() && !down) {
             job.state = JobState::Pending;
             job.deadline = at;
@@ -635,14 +635,14 @@ impl Oracle {
             job.submitted = self.submissions;
         } else {
             job.state = JobState::Cancelled;
-            self.tally.dropped += 1;
+            self.end_counts.dropped += 1;
         }
     }
 
     /// Gives those who wait for the group their answers, if they are known.
     fn answer(&mut self) {
         let drained = self.is_drained();
-        let report = self.tally.report();
+        let report = self.end_counts.report();
         if drained {
             self.drain.report(report, self.now);
             self.shutdown.report(report, self.now);

@@ -493,8 +493,8 @@ impl Player {
             assert_eq!(handle.state(), state, "job {index}");
             assert!(!handle.cancel() && !handle.reset_after(Duration::ZERO));
         }
-        let refused = self.handle.try_delay(Duration::ZERO, async {});
-        match refused {
+        let rejected = self.handle.try_delay(Duration::ZERO, async {});
+        match rejected {
             Err(ScheduleError::Closed(_)) if self.oracle.is_closed() => {}
             Err(ScheduleError::Cancelled(_)) if !self.oracle.is_closed() => {}
             other => panic!("{other:?} of a group without a runtime"),

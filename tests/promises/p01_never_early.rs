@@ -8,7 +8,7 @@ use std::time::Duration;
 use schedgroup::Group;
 use tokio::time::{Instant, sleep};
 
-use crate::common::{Hold, Log, Random, context_of, ms, on_both, settle, us, verbs};
+use crate::common::{Hold, Log, Random, context_of, methods, ms, on_both, settle, us};
 
 #[tokio::test(start_paused = true)]
 async fn every_method_fires_exactly_at_its_deadline() {
@@ -17,11 +17,11 @@ async fn every_method_fires_exactly_at_its_deadline() {
     let (handle, context) = (group.handle(), context_of(&group, &hold).await);
     let log = Log::new();
     let (at, job) = (Instant::now() + ms(5), || log.job(()));
-    let of_group = verbs!(group, at, job);
-    let of_handle = verbs!(handle, at, job);
-    let of_context = verbs!(context, at, job);
-    for (verb, call) in of_group.into_iter().chain(of_handle).chain(of_context) {
-        assert_eq!(call().deadline(), at, "{verb}");
+    let of_group = methods!(group, at, job);
+    let of_handle = methods!(handle, at, job);
+    let of_context = methods!(context, at, job);
+    for (method, call) in of_group.into_iter().chain(of_handle).chain(of_context) {
+        assert_eq!(call().deadline(), at, "{method}");
     }
     hold.release();
     group.wait().await.unwrap();
@@ -110,9 +110,9 @@ async fn a_context_tells_deadline_and_lateness() {
             sleep(work).await;
         }
     };
-    // It fires at the next whole millisecond, and then holds the one place.
+    // It fires at the next whole millisecond, and then holds the one slot.
     group.delay_with(us(300), job("rounded up", ms(9)));
-    group.delay_with(ms(2), job("without a place", ms(0)));
+    group.delay_with(ms(2), job("without a slot", ms(0)));
     group.delay_with(ms(20), job("on time", ms(0)));
     sleep(ms(30)).await;
     let seen = |label, deadline, lateness, at| ((label, deadline, lateness), at);
@@ -120,7 +120,7 @@ async fn a_context_tells_deadline_and_lateness() {
         log.take(),
         [
             seen("rounded up", us(300), us(700), ms(1)),
-            seen("without a place", ms(2), ms(8), ms(10)),
+            seen("without a slot", ms(2), ms(8), ms(10)),
             seen("on time", ms(20), ms(0), ms(20)),
         ]
     );

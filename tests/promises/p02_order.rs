@@ -1,4 +1,4 @@
-//! Jobs are released by deadline, then by submission; with one thread or one place they also start
+//! Jobs are released by deadline, then by submission; with one thread or one slot they also start
 //! so.
 
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use schedgroup::{Group, JobHandle, Next};
 use tokio::time::{Instant, sleep};
 
 use crate::common::{
-    Hold, Log, Random, bounded, context_of, ms, on_both, runtimes, settle, until, us, verbs,
+    Hold, Log, Random, bounded, context_of, methods, ms, on_both, runtimes, settle, until, us,
 };
 
 #[tokio::test(start_paused = true)]
@@ -95,9 +95,9 @@ async fn equal_deadlines_keep_the_order_of_submission_across_methods() {
         log.job(calls.get())
     };
     let at = Instant::now() + ms(5);
-    let of_group = verbs!(group, at, job);
-    let of_handle = verbs!(handle, at, job);
-    let of_context = verbs!(context, at, job);
+    let of_group = methods!(group, at, job);
+    let of_handle = methods!(handle, at, job);
+    let of_context = methods!(context, at, job);
     for ((one, two), three) in of_group.into_iter().zip(of_handle).zip(of_context) {
         for (_, call) in [one, two, three] {
             call();

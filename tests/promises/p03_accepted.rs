@@ -12,7 +12,7 @@ use crate::common::{
     Flag, HOUR, Random, bounded, ms, multi_thread, on_both, settle, until, us, watched,
 };
 
-/// Schedules jobs, some due at once and some later, until it is refused.
+/// Schedules jobs, some due at once and some later, until it is rejected.
 fn produce(handle: Handle, runs: Arc<AtomicUsize>, flag: Flag) -> (Vec<JobHandle>, &'static str) {
     let (mut accepted, mut random) = (Vec::new(), Random(1));
     loop {
@@ -32,7 +32,7 @@ fn produce(handle: Handle, runs: Arc<AtomicUsize>, flag: Flag) -> (Vec<JobHandle
 
 /// Lets producers race with the end of a group, and balances the books. What `end` returns is kept
 /// until they are balanced.
-async fn race<F, R>(end: impl Fn(Group) -> F, refusal: &str, drains: bool)
+async fn race<F, R>(end: impl Fn(Group) -> F, rejection: &str, drains: bool)
 where
     F: Future<Output = R>,
 {
@@ -61,7 +61,7 @@ where
         let mut accepted = Vec::new();
         for producer in producers {
             let (jobs, answer) = producer.await.unwrap();
-            assert_eq!(answer, refusal, "round {round}");
+            assert_eq!(answer, rejection, "round {round}");
             accepted.extend(jobs);
         }
         until("all jobs ended", || {
@@ -78,13 +78,13 @@ where
             assert_eq!(finished, accepted.len(), "{round} {figures:?}");
             assert_eq!(at_the_end, finished, "{round} {figures:?}");
         }
-        // One refused job for each producer.
+        // One rejected job for each producer.
         until("all dropped", || flag.drops() == accepted.len() + 2).await;
     }
 }
 
 #[test]
-fn what_races_with_wait_is_covered_or_refused() {
+fn what_races_with_wait_is_covered_or_rejected() {
     watched(|| {
         let end = |group: Group| async move {
             group.wait().await.unwrap();

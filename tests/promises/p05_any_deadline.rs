@@ -6,7 +6,7 @@ use std::time::Duration;
 use schedgroup::{Group, Next};
 use tokio::time::{Instant, sleep};
 
-use crate::common::{Flag, HOUR, Log, ms, settle, verbs};
+use crate::common::{Flag, HOUR, Log, methods, ms, settle};
 
 const YEAR: Duration = Duration::from_secs(86_400 * 365);
 
@@ -26,7 +26,7 @@ async fn every_method_takes_the_farthest_deadlines() {
     ];
     for far in [300 * YEAR, 1_000 * YEAR, 100_000 * YEAR] {
         let (at, job) = (start + far, || flag.job());
-        for (_, call) in verbs!(group, at, job) {
+        for (_, call) in methods!(group, at, job) {
             call();
         }
     }

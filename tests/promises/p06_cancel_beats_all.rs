@@ -243,7 +243,7 @@ async fn no_cancel_prevents_what_the_end_of_the_group_has_prevented() {
     }
 }
 
-/// Nor do the other verbs: nothing is moved, and nothing is accepted.
+/// Nor do the other methods: nothing is moved, and nothing is accepted.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_moved_or_accepted_once_the_group_has_ended() {
     for way in [

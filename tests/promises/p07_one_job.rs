@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, Random, beside, bounded, context_of, ms, multi_thread, on_both, settle,
-    us, verbs, watched,
+    Flag, HOUR, Hold, Log, Random, beside, bounded, context_of, methods, ms, multi_thread, on_both,
+    settle, us, watched,
 };
 
 mod cancel {
@@ -25,17 +25,17 @@ mod cancel {
         let flag = Flag::new();
         let (at, job) = (Instant::now() + HOUR, || flag.job());
         for driver_has_seen_it in [false, true] {
-            let of_group = verbs!(group, at, job);
-            let of_context = verbs!(context, at, job);
-            for (verb, call) in of_group.into_iter().chain(of_context) {
+            let of_group = methods!(group, at, job);
+            let of_context = methods!(context, at, job);
+            for (method, call) in of_group.into_iter().chain(of_context) {
                 let job = call();
                 if driver_has_seen_it {
                     settle().await;
                 }
                 let before = flag.drops();
-                assert!(job.cancel(), "{verb}");
-                assert_eq!(flag.drops(), before + 1, "{verb}");
-                assert_eq!(job.state(), JobState::Cancelled, "{verb}");
+                assert!(job.cancel(), "{method}");
+                assert_eq!(flag.drops(), before + 1, "{method}");
+                assert_eq!(job.state(), JobState::Cancelled, "{method}");
             }
         }
         hold.release();
@@ -486,7 +486,7 @@ async fn jobs_keep_their_deadlines_beside_a_sweep_of_dead_entries() {
                     }
                 }
                 tokio::time::advance(ms(1)).await;
-                // A turn of the driver, a turn of its runner, and one for each of their wake-ups.
+                // A turn of the driver, a turn of its worker, and one for each of their wake-ups.
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
                 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::panic_message;
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, counts, ms, on_both, poll_with_bomb, settle, until, verbs,
+    Flag, HOUR, Hold, Log, OnDrop, counts, methods, ms, on_both, poll_with_bomb, settle, until,
 };
 
 async fn panic_of_wait(group: &Group) -> JobPanic {
@@ -41,20 +41,20 @@ async fn wait_drains_and_then_returns_the_first_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_names_its_job_and_the_line_that_scheduled_it() {
-    // One verb each, since a group reports its first panic.
+    // One method each, since a group reports its first panic.
     for index in 0..7 {
         let group = Group::new();
         let (now, work) = (Instant::now(), || async { panic!("boom") });
-        let mut verbs = verbs!(group, now, work).into_iter();
+        let mut methods = methods!(group, now, work).into_iter();
         let line = line!() - 1;
-        let (verb, call) = verbs.nth(index).unwrap();
+        let (method, call) = methods.nth(index).unwrap();
         let job = call();
         let panic = panic_of_wait(&group).await;
-        assert_eq!(panic.message(), "boom", "{verb}");
-        assert_eq!(panic.job(), job.id(), "{verb}");
+        assert_eq!(panic.message(), "boom", "{method}");
+        assert_eq!(panic.job(), job.id(), "{method}");
         let place = panic.scheduled_at();
-        assert_eq!((place.file(), place.line()), (file!(), line), "{verb}");
-        assert_eq!(job.state(), JobState::Panicked, "{verb}");
+        assert_eq!((place.file(), place.line()), (file!(), line), "{method}");
+        assert_eq!(job.state(), JobState::Panicked, "{method}");
     }
     for try_form in ["try_delay", "try_schedule"] {
         let group = Group::new();
@@ -105,11 +105,11 @@ async fn a_panic_ends_a_series() {
         let (runs, guard) = (log.clone(), flag.guard());
         let job = group.repeat(Instant::now(), move |context| {
             let _held_by_the_series = &guard;
-            let attempt = context.run();
-            runs.push(attempt);
-            assert!(!(in_the_maker && attempt == 2), "second run");
+            let run = context.run();
+            runs.push(run);
+            assert!(!(in_the_maker && run == 2), "second run");
             async move {
-                assert_ne!(attempt, 2, "second run");
+                assert_ne!(run, 2, "second run");
                 Next::After(ms(10))
             }
         });
@@ -425,12 +425,12 @@ fn a_destructor_that_panics_when_its_group_ends_harms_no_other_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_destructor_that_panics_in_a_refused_job_does_not_reach_the_caller() {
+async fn a_destructor_that_panics_in_a_rejected_job_does_not_reach_the_caller() {
     let group = Group::new();
     let flag = Flag::new();
     group.cancel();
-    let refused = group.delay(ms(1), bomb_job(&flag));
-    assert_eq!((refused.state(), flag.drops()), (JobState::Cancelled, 1));
+    let rejected = group.delay(ms(1), bomb_job(&flag));
+    assert_eq!((rejected.state(), flag.drops()), (JobState::Cancelled, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! After `wait` outsiders are refused, running jobs are not, and `wait` covers what they schedule.
+//! After `wait` outsiders are rejected, running jobs are not, and `wait` covers what they schedule.
 
 use std::future::ready;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use schedgroup::keyed::KeyedGroup;
 use schedgroup::{Group, Handle, JobError, JobState, Next, ScheduleError};
 use tokio::time::{Instant, sleep};
 
-use crate::common::{Flag, HOUR, Hold, Log, context_of, ms, settle, verbs};
+use crate::common::{Flag, HOUR, Hold, Log, context_of, methods, ms, settle};
 
 /// Each link schedules the next through what it was given, two milliseconds later.
 fn chain(handle: &Handle, left: u32, log: Log<bool>) {
@@ -40,10 +40,10 @@ async fn every_method_of_a_running_jobs_context_is_covered_by_wait() {
     let log = Log::new();
     let wait = group.wait();
     let (at, job) = (Instant::now() + ms(10), || log.job(()));
-    let of_context = verbs!(context, at, job);
-    let of_handle = verbs!(handle, at, job);
-    for (verb, call) in of_context.into_iter().chain(of_handle) {
-        assert!(call().is_pending(), "{verb}");
+    let of_context = methods!(context, at, job);
+    let of_handle = methods!(handle, at, job);
+    for (method, call) in of_context.into_iter().chain(of_handle) {
+        assert!(call().is_pending(), "{method}");
     }
     context.try_delay(ms(10), log.job(())).unwrap();
     context.try_schedule(at, log.job(())).unwrap();
@@ -70,25 +70,25 @@ async fn a_context_that_outlives_its_job_is_admitted_until_the_group_is_drained(
     other.release();
     wait.await.unwrap();
     assert_eq!(log.labels(), ["open", "draining", "through its handle"]);
-    for refused in [
+    for rejected in [
         context.try_delay(ms(1), ready(())).err(),
         handle.try_delay(ms(1), ready(())).err(),
     ] {
         assert!(
-            matches!(refused, Some(ScheduleError::Closed(_))),
-            "{refused:?}"
+            matches!(rejected, Some(ScheduleError::Closed(_))),
+            "{rejected:?}"
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_of_the_group_is_refused_beside_an_admitted_context() {
+async fn a_handle_of_the_group_is_rejected_beside_an_admitted_context() {
     let group = Group::new();
     let hold = Hold::new();
     let (handle, context) = (group.handle(), context_of(&group, &hold).await);
     let wait = group.wait();
-    let refused = handle.try_delay(ms(1), async {}).unwrap_err();
-    assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+    let rejected = handle.try_delay(ms(1), async {}).unwrap_err();
+    assert!(matches!(rejected, ScheduleError::Closed(_)), "{rejected:?}");
     context.try_delay(ms(1), async {}).unwrap();
     // Clones keep the rights of what they are clones of.
     assert!(handle.clone().try_delay(ms(1), async {}).is_err());
@@ -132,8 +132,8 @@ async fn dropping_wait_unfinished_lets_the_jobs_run_and_does_not_reopen() {
     let job = group.delay(ms(10), log.job("ran"));
     let unfinished = tokio::time::timeout(ms(5), group.wait()).await;
     assert!(unfinished.is_err(), "{unfinished:?}");
-    let refused = group.try_delay(ms(1), async {}).unwrap_err();
-    assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+    let rejected = group.try_delay(ms(1), async {}).unwrap_err();
+    assert!(matches!(rejected, ScheduleError::Closed(_)), "{rejected:?}");
     sleep(ms(10)).await;
     assert_eq!(log.take(), [("ran", ms(10))]);
     assert_eq!(job.state(), JobState::Finished);
@@ -162,8 +162,8 @@ async fn nothing_is_admitted_between_the_last_end_and_the_return_of_wait() {
     let wait = group.wait();
     hold.release();
     settle().await;
-    let refused = context.delay(HOUR, flag.job());
-    assert_eq!((refused.state(), flag.drops()), (JobState::Cancelled, 1));
+    let rejected = context.delay(HOUR, flag.job());
+    assert_eq!((rejected.state(), flag.drops()), (JobState::Cancelled, 1));
     wait.await.unwrap();
 }
 
@@ -212,13 +212,13 @@ async fn a_handles_methods_drop_the_job_once_the_group_is_closed() {
             settle().await;
             let (at, job) = (Instant::now(), || flag.job());
             let later = group.handle();
-            for (number, (verb, call)) in verbs!(handle, at, job)
+            for (number, (method, call)) in methods!(handle, at, job)
                 .into_iter()
-                .chain(verbs!(later, at, job))
+                .chain(methods!(later, at, job))
                 .enumerate()
             {
                 let job = call();
-                let when = format!("{verb} after {end}, drained: {drained}");
+                let when = format!("{method} after {end}, drained: {drained}");
                 assert_eq!(job.state(), JobState::Cancelled, "{when}");
                 assert_eq!(job.deadline(), at, "{when}");
                 assert_eq!(flag.drops(), number + 1, "{when}");
@@ -226,8 +226,8 @@ async fn a_handles_methods_drop_the_job_once_the_group_is_closed() {
             }
             let value = handle.spawn_after(ms(1), async { 7 }).await;
             assert!(matches!(value, Err(JobError::Cancelled)), "{value:?}");
-            let refused = handle.try_schedule(at, async {}).unwrap_err();
-            assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+            let rejected = handle.try_schedule(at, async {}).unwrap_err();
+            assert!(matches!(rejected, ScheduleError::Closed(_)), "{rejected:?}");
         }
     }
 }
@@ -244,8 +244,8 @@ async fn the_handle_that_a_group_lends_never_panics() {
     keyed.wait().await.unwrap();
     for handle in [lent(&group), lent(&keyed), lent(&by_key)] {
         let (at, job) = (Instant::now(), || flag.job());
-        for (verb, call) in verbs!(handle, at, job) {
-            assert_eq!(call().state(), JobState::Cancelled, "{verb}");
+        for (method, call) in methods!(handle, at, job) {
+            assert_eq!(call().state(), JobState::Cancelled, "{method}");
         }
     }
     assert_eq!(flag.drops(), 21);

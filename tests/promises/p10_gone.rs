@@ -7,33 +7,33 @@ use std::time::Duration;
 use schedgroup::{Group, Handle, JobError, JobState, ScheduleError};
 use tokio::time::{Instant, sleep};
 
-use crate::common::{Flag, ms, on_both, runtimes, settle, verbs, watched};
+use crate::common::{Flag, methods, ms, on_both, runtimes, settle, watched};
 
-/// That the handle leads nowhere, by every verb.
+/// That the handle leads nowhere, by every method.
 fn assert_leads_nowhere(handle: &Handle, how: &str) {
     let flag = Flag::new();
     let (at, job) = (Instant::now() + ms(5), || flag.job());
-    for (verb, call) in verbs!(handle, at, job) {
+    for (method, call) in methods!(handle, at, job) {
         let before = flag.drops();
         let job = call();
-        assert_eq!(job.state(), JobState::Cancelled, "{how}, {verb}");
-        assert!(job.is_finished() && !job.is_pending(), "{how}, {verb}");
-        assert_eq!(flag.drops(), before + 1, "{how}, {verb}");
+        assert_eq!(job.state(), JobState::Cancelled, "{how}, {method}");
+        assert!(job.is_finished() && !job.is_pending(), "{how}, {method}");
+        assert_eq!(flag.drops(), before + 1, "{how}, {method}");
         // A `delay` counts from its own now, which may be later than that of `at`.
         let asked = at..=Instant::now() + ms(5);
         let deadline = job.deadline();
-        assert!(asked.contains(&deadline), "{how}, {verb}: {deadline:?}");
-        assert!(!job.cancel() && !job.reset_at(at), "{how}, {verb}");
+        assert!(asked.contains(&deadline), "{how}, {method}: {deadline:?}");
+        assert!(!job.cancel() && !job.reset_at(at), "{how}, {method}");
         job.abort();
-        assert_eq!(job.clone().id(), job.id(), "{how}, {verb}");
+        assert_eq!(job.clone().id(), job.id(), "{how}, {method}");
     }
-    for refused in [
+    for rejected in [
         handle.try_delay(ms(1), ready(())).err(),
         handle.try_schedule(at, ready(())).err(),
     ] {
         assert!(
-            matches!(refused, Some(ScheduleError::Cancelled(_))),
-            "{how}: {refused:?}"
+            matches!(rejected, Some(ScheduleError::Cancelled(_))),
+            "{how}: {rejected:?}"
         );
     }
 }
@@ -82,19 +82,19 @@ fn a_handle_whose_runtime_is_gone_leads_nowhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_jobs_still_have_names_of_their_own() {
+async fn rejected_jobs_still_have_names_of_their_own() {
     let group = Group::new();
     let accepted = group.delay(ms(1), async {});
     group.cancel();
-    let refused = [(); 2].map(|()| group.delay(ms(1), async {}).id());
+    let rejected = [(); 2].map(|()| group.delay(ms(1), async {}).id());
     assert!(
-        accepted.id() < refused[0] && refused[0] < refused[1],
-        "{refused:?}"
+        accepted.id() < rejected[0] && rejected[0] < rejected[1],
+        "{rejected:?}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_join_handle_of_a_refused_job_says_cancelled_at_once() {
+async fn a_join_handle_of_a_rejected_job_says_cancelled_at_once() {
     let group = Group::new();
     group.cancel();
     let start = Instant::now();
@@ -104,9 +104,9 @@ async fn a_join_handle_of_a_refused_job_says_cancelled_at_once() {
     assert_eq!(start.elapsed(), ms(0));
 }
 
-/// A refused job is no job of the group.
+/// A rejected job is no job of the group.
 #[tokio::test(start_paused = true)]
-async fn refused_jobs_are_not_counted() {
+async fn rejected_jobs_are_not_counted() {
     let group = Group::new();
     group.cancel();
     group.delay(ms(1), async {});

@@ -21,7 +21,7 @@ async fn shut_down(group: &Group, grace: Duration) -> ((usize, usize, usize), Du
     (counts(report), start.elapsed())
 }
 
-/// One place; the first of three due jobs of thirty milliseconds each runs, the others wait.
+/// One slot; the first of three due jobs of thirty milliseconds each runs, the others wait.
 async fn one_running_two_waiting() -> Group {
     let group = Group::builder().max_running(1).build();
     for _ in 0..3 {
@@ -215,13 +215,13 @@ async fn a_series_that_was_cancelled_in_its_run_counts_as_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refuses_what_running_jobs_schedule() {
+async fn rejects_what_running_jobs_schedule() {
     let group = Group::new();
     let (hold, flag) = (Hold::new(), Flag::new());
     let context = context_of(&group, &hold).await;
     let shutdown = group.shutdown(HOUR);
-    let refused = context.delay(Duration::ZERO, flag.job());
-    assert_eq!((refused.state(), flag.drops()), (JobState::Cancelled, 1));
+    let rejected = context.delay(Duration::ZERO, flag.job());
+    assert_eq!((rejected.state(), flag.drops()), (JobState::Cancelled, 1));
     assert!(context.is_draining());
     hold.release();
     assert_eq!(counts(shutdown.await), (1, 0, 0));

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::common::{Flag, Hold, Log, Random, ms, on_both, settle, us};
 
-/// A series that logs the attempt at each start, works, and goes on as `next` says.
+/// A series that logs the number of the run at each start, works, and goes on as `next` says.
 fn series(
     group: &Group,
     log: &Log<u64>,
@@ -28,7 +28,7 @@ fn series(
     })
 }
 
-/// Done at that attempt.
+/// Done at that run.
 fn until(last: u64, next: Next) -> impl Fn(&JobContext) -> Next + Send + Sync {
     move |context| {
         if context.run() == last {
@@ -61,7 +61,7 @@ async fn at_is_an_instant_and_at_once_if_it_has_passed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_run_is_told_its_own_attempt_deadline_and_lateness() {
+async fn each_run_is_told_its_own_number_deadline_and_lateness() {
     let (group, log) = (Group::new(), Log::new());
     let (start, runs) = (Instant::now(), log.clone());
     let job = group.repeat(start + ms(5), move |context| {
@@ -77,7 +77,7 @@ async fn each_run_is_told_its_own_attempt_deadline_and_lateness() {
         }
     });
     group.wait().await.unwrap();
-    let run = |attempt, due, late| ((job.id(), attempt, ms(due), ms(late)), ms(due + late));
+    let run = |number, due, late| ((job.id(), number, ms(due), ms(late)), ms(due + late));
     assert_eq!(log.take(), [run(1, 5, 0), run(2, 10, 15), run(3, 50, 0)]);
 }
 
@@ -98,10 +98,10 @@ async fn after_nothing_it_runs_again_at_once_and_starves_nobody() {
     group.wait().await.unwrap();
     let runs = log.take();
     assert!(runs.iter().all(|(_, at)| at.is_zero()), "{runs:?}");
-    let place = runs.iter().position(|(attempt, _)| *attempt == 0).unwrap();
+    let place = runs.iter().position(|(number, _)| *number == 0).unwrap();
     assert!(place <= 2, "the other job was number {place}");
-    let attempts = runs.iter().map(|(attempt, _)| *attempt).filter(|n| *n > 0);
-    assert!(attempts.eq(1..=1_000));
+    let numbers = runs.iter().map(|(number, _)| *number).filter(|n| *n > 0);
+    assert!(numbers.eq(1..=1_000));
 }
 
 #[tokio::test(start_paused = true)]

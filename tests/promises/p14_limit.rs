@@ -37,7 +37,7 @@ async fn due_jobs_wait_in_the_order_of_their_deadlines() {
     assert_eq!(log.take(), at_once);
 }
 
-/// The one place gets free at ten milliseconds, in every way that a run can end.
+/// The one slot gets free at ten milliseconds, in every way that a run can end.
 #[tokio::test(start_paused = true)]
 async fn a_free_slot_is_taken_at_once_however_it_got_free() {
     for way in ["end", "panic", "abort", "cancelled series"] {
@@ -190,7 +190,7 @@ async fn a_job_scheduled_by_the_one_that_runs_starts_when_it_ends() {
     assert_eq!(log.take(), [("inner", ms(10))]);
 }
 
-/// A job keeps its place while it sleeps: it runs.
+/// A job keeps its slot while it sleeps: it runs.
 #[tokio::test(start_paused = true)]
 async fn a_running_job_holds_its_slot_over_its_awaits() {
     let (group, log) = (Group::builder().max_running(2).build(), Log::new());

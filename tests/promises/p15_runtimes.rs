@@ -228,7 +228,7 @@ fn a_shutdown_elsewhere_ends_when_the_runtime_goes_and_adds_up() {
 }
 
 #[test]
-fn scheduling_is_refused_once_the_runtime_has_gone() {
+fn scheduling_is_rejected_once_the_runtime_has_gone() {
     watched(|| {
         for how in End::ALL {
             for (flavour, home) in runtimes() {
@@ -238,10 +238,10 @@ fn scheduling_is_refused_once_the_runtime_has_gone() {
                 away.block_on(bounded(until("the driver has gone", || {
                     group.token().is_cancelled()
                 })));
-                let refused = group.try_delay(ms(1), async {}).unwrap_err();
+                let rejected = group.try_delay(ms(1), async {}).unwrap_err();
                 assert!(
-                    matches!(refused, ScheduleError::Cancelled(_)),
-                    "{how:?} of {flavour}: {refused:?}"
+                    matches!(rejected, ScheduleError::Cancelled(_)),
+                    "{how:?} of {flavour}: {rejected:?}"
                 );
                 let flag = Flag::new();
                 let job = group.delay(ms(1), flag.job());

@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use crate::common::{HOUR, alive_tasks, bounded, ms, settle, until, verbs};
+use crate::common::{HOUR, alive_tasks, bounded, methods, ms, settle, until};
 
 /// What a job holds, and who can see whether somebody still does.
 fn held() -> (Arc<()>, Weak<()>) {
@@ -35,7 +35,7 @@ async fn what_a_job_held_is_gone_with_its_run_whatever_the_method() {
     let shared = Arc::new(());
     let at = Instant::now() + ms(1);
     let job = || holder(Arc::clone(&shared), ms(0));
-    for (_, call) in verbs!(group, at, job) {
+    for (_, call) in methods!(group, at, job) {
         handles.push(call());
     }
     assert_eq!(Arc::strong_count(&shared), 8);

@@ -43,7 +43,7 @@ impl Callbacks {
         OnDrop(move || {
             let _counted = &guard;
             let clone = handle.clone();
-            // Refused or not: it must come back.
+            // Rejected or not: it must come back.
             drop(clone.try_delay(HOUR, async {}));
             let [cancelled, moved, aborted, asked] =
                 [0, 1, 2, 3].map(|n| others[n].take().unwrap());
@@ -268,7 +268,7 @@ fn of_what_a_panic_carries() {
 }
 
 #[test]
-fn of_a_job_that_is_refused() {
+fn of_a_job_that_is_rejected() {
     on_both(|| async {
         let callbacks = Callbacks::new();
         let value = callbacks.value();
@@ -279,8 +279,8 @@ fn of_a_job_that_is_refused() {
         let callbacks = Callbacks::new();
         let value = callbacks.value();
         let wait = callbacks.group().wait();
-        let refused = callbacks.group().try_delay(HOUR, job_with(value));
-        drop(refused.unwrap_err());
+        let rejected = callbacks.group().try_delay(HOUR, job_with(value));
+        drop(rejected.unwrap_err());
         assert_eq!(callbacks.flag.drops(), 1);
         drop(wait);
     });

@@ -12,7 +12,7 @@ use std::time::Duration;
 use schedgroup::{Group, JobHandle, JobInfo, JobState, Next, Stats};
 use tokio::time::{Instant, sleep};
 
-use crate::common::{HOUR, Hold, Log, Random, context_of, jump, ms, settle, us, verbs};
+use crate::common::{HOUR, Hold, Log, Random, context_of, jump, methods, ms, settle, us};
 
 #[tokio::test(start_paused = true)]
 async fn ids_are_unique_and_rise_across_methods_and_ends() {
@@ -21,10 +21,10 @@ async fn ids_are_unique_and_rise_across_methods_and_ends() {
     let (handle, context) = (group.handle(), context_of(&group, &hold).await);
     let (at, job) = (Instant::now() + HOUR, || async {});
     let mut ids = vec![context.id()];
-    for (_, call) in verbs!(group, at, job)
+    for (_, call) in methods!(group, at, job)
         .into_iter()
-        .chain(verbs!(handle, at, job))
-        .chain(verbs!(context, at, job))
+        .chain(methods!(handle, at, job))
+        .chain(methods!(context, at, job))
     {
         let job = call();
         // A name is not given to another job when its own has gone.

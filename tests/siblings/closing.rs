@@ -301,16 +301,16 @@ fn a_runtime_without_a_timer_is_enough_without_a_grace() {
         let group = TaskGroup::<()>::new();
         group.spawn(pending::<Result<_, _>>());
         let line = line!() + 1;
-        let refused = panic_of(|| drop(group.shutdown(HOUR)));
-        assert_eq!((refused.file.as_str(), refused.line), (file!(), line));
+        let rejected = panic_of(|| drop(group.shutdown(HOUR)));
+        assert_eq!((rejected.file.as_str(), rejected.line), (file!(), line));
         group
             .try_spawn(async { Ok(()) })
             .expect("nothing has changed");
         let report = group.shutdown(Duration::ZERO).await;
         assert_eq!(report.aborted + report.finished, 2, "{report:?}");
         let line = line!() + 1;
-        let refused = panic_of(|| drop(TaskGroup::<()>::builder().timeout(HOUR).build()));
-        assert_eq!((refused.file.as_str(), refused.line), (file!(), line));
+        let rejected = panic_of(|| drop(TaskGroup::<()>::builder().timeout(HOUR).build()));
+        assert_eq!((rejected.file.as_str(), rejected.line), (file!(), line));
     });
 }
 

@@ -200,7 +200,7 @@ fn dropping_it_aborts_what_it_started() {
     });
 }
 
-/// Tasks are taken out of the iterator as places are free.
+/// Tasks are taken out of the iterator as slots are free.
 #[tokio::test]
 async fn an_endless_iterator_is_taken_as_far_as_needed() {
     let made = Arc::new(AtomicUsize::new(0));

@@ -95,7 +95,7 @@ async fn no_delays_is_one_attempt() {
 }
 
 #[test]
-fn no_attempts_are_refused() {
+fn no_attempts_are_rejected() {
     let retry = flow::retry(|| ready(Ok::<_, ()>(())));
     assert_eq!(
         misuse(|| drop(retry.attempts(0))),

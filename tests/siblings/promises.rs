@@ -112,7 +112,7 @@ async fn a_dropped_submit_leaves_the_line() {
     });
     tokio::select! {
         biased;
-        _ = group.submit(async { panic!("it was dropped") }) => panic!("no place was free"),
+        _ = group.submit(async { panic!("it was dropped") }) => panic!("no slot was free"),
         () = tokio::task::yield_now() => {}
     }
     assert_eq!(group.stats().pending, 0);
@@ -450,7 +450,7 @@ async fn a_skipped_task_does_not_wait_for_its_submit() {
 }
 
 #[tokio::test]
-async fn a_refused_task_may_panic_in_its_destructor() {
+async fn a_rejected_task_may_panic_in_its_destructor() {
     let group = TaskGroup::<()>::new();
     group.wait().await.unwrap();
     let bomb = OnDrop(|| panic!("in a destructor"));
@@ -459,9 +459,9 @@ async fn a_refused_task_may_panic_in_its_destructor() {
         Ok(())
     };
     // Two panics, one after the other: the process lives, and the caller gets the one that is his.
-    let refused = catch_unwind(AssertUnwindSafe(|| group.spawn(task))).unwrap_err();
+    let rejected = catch_unwind(AssertUnwindSafe(|| group.spawn(task))).unwrap_err();
     assert_eq!(
-        refused.downcast_ref::<String>().unwrap(),
+        rejected.downcast_ref::<String>().unwrap(),
         "schedgroup: attempted to spawn a task after TaskGroup::wait was called"
     );
 }

@@ -7,7 +7,7 @@ use schedgroup::task::{OnError, TaskGroup, TaskStats};
 
 use crate::common::{Flag, Hold, bounded, multi_thread, sized, until, watched};
 
-/// A spawn that races with `wait` is covered or refused.
+/// A spawn that races with `wait` is covered or rejected.
 #[test]
 fn a_task_beside_a_starting_wait_runs_or_comes_back() {
     const ROUNDS: usize = 3_000;
@@ -90,7 +90,7 @@ fn a_long_queue_behind_one_slot_runs_in_order() {
     });
 }
 
-/// Submits that are dropped, cancelled and taken in at the same moment lose neither place nor task.
+/// Submits that are dropped, cancelled and taken in at the same moment lose neither slot nor task.
 #[test]
 fn every_task_is_told_whatever_races() {
     watched(|| {

@@ -314,7 +314,7 @@ async fn a_rejected_task_that_panics_in_its_destructor_does_not_replace_the_pani
     limited.wait().await.unwrap();
     let bomb = || OnDrop(|| panic!("in a destructor"));
     let (first, second) = (bomb(), bomb());
-    let refused = [
+    let rejected = [
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             group.spawn_with(|_| async move {
                 let _bomb = first;
@@ -327,8 +327,8 @@ async fn a_rejected_task_that_panics_in_its_destructor_does_not_replace_the_pani
             })
         })),
     ];
-    for refused in refused {
-        let payload = refused.unwrap_err();
+    for rejected in rejected {
+        let payload = rejected.unwrap_err();
         let text = payload.downcast_ref::<String>().unwrap();
         assert!(text.starts_with("schedgroup: attempted"), "{text}");
     }

@@ -513,7 +513,7 @@ mod admission {
 
     /// The admission rule: "open?" and "one more" are one step.
     #[test]
-    fn a_job_beside_a_starting_wait_has_run_or_was_refused() {
+    fn a_job_beside_a_starting_wait_has_run_or_was_rejected() {
         check(|| {
             let (group, log) = (Group::new(1, 1), Log::default());
             group.drive();
@@ -528,7 +528,7 @@ mod admission {
         });
     }
 
-    /// The same with a cancel: what was let in is dropped, what comes later is refused.
+    /// The same with a cancel: what was let in is dropped, what comes later is rejected.
     #[test]
     fn a_job_beside_a_cancel_is_run_or_dropped_once() {
         check(|| {
@@ -558,7 +558,7 @@ mod admission {
 mod driver {
     use super::*;
 
-    /// Arm or wake: "is there something earlier?" and "lie down" are one step, and so are "push" and "is it
+    /// Arm or wake: "is there something earlier?" and "park" are one step, and so are "push" and "is it
     /// asleep?".
     #[test]
     fn an_earlier_job_wakes_the_driver_that_lies_down_for_a_later_one() {
@@ -567,7 +567,7 @@ mod driver {
             let far = group.add(Timestamp::NEVER, log.job(0));
             group.drive();
             let thread = group.thread();
-            // Due now: only a driver that was woken for it, or looked before it lay down, runs it.
+            // Due now: only a driver that was woken for it, or looked before it parked, runs it.
             group.add(NOW, log.job(1));
             let canceller = group.beside(move |group| group.cancel(far));
             assert!(group.wait());

@@ -60,7 +60,7 @@ impl Ledger {
         }
     }
 
-    /// Jobs until one is refused, `most` of them.
+    /// Jobs until one is rejected, `most` of them.
     fn produce(&self, handle: &Handle, most: usize) {
         for _ in 0..most {
             match handle.try_delay(NOW, self.job()) {
@@ -92,7 +92,7 @@ fn producers(group: &Group, ledger: &Ledger) -> [thread::JoinHandle<()>; 2] {
 }
 
 #[test]
-fn every_job_beside_a_starting_wait_has_run_or_was_refused() {
+fn every_job_beside_a_starting_wait_has_run_or_was_rejected() {
     explore(|| {
         future::block_on(async {
             let (group, ledger) = (Group::new(), Ledger::default());
@@ -149,7 +149,7 @@ fn every_job_beside_the_drop_of_its_group_is_run_or_dropped() {
 }
 
 #[test]
-fn every_job_beside_a_shutdown_is_in_its_report_or_was_refused() {
+fn every_job_beside_a_shutdown_is_in_its_report_or_was_rejected() {
     explore(|| {
         future::block_on(async {
             let (group, ledger) = (Group::new(), Ledger::default());

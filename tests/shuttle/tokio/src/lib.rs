@@ -84,7 +84,7 @@ pub mod runtime {
     }
 
     impl RuntimeMetrics {
-        /// As many runners at once as a group starts here.
+        /// As many workers at once as a group starts here.
         pub fn num_workers(&self) -> usize {
             2
         }
