@@ -1,7 +1,7 @@
 //! All tests that may share a process, a module for each family: what many programs would link anew each.
 //!
 //! A program of its own has what counts the allocations of its whole process (`memory`, `keyed_memory`,
-//! `siblings_memory`, `tracing`) or needs a tool that nothing else does (the packages below `tests`).
+//! `task_memory`, `tracing`) or needs a tool that nothing else does (the packages below `tests`).
 #![forbid(unsafe_code)]
 
 mod common;
@@ -13,6 +13,8 @@ mod cases;
 mod faults;
 #[cfg(not(cases_alone))]
 mod floors;
+#[cfg(not(cases_alone))]
+mod flow;
 #[cfg(not(cases_alone))]
 mod golang;
 #[cfg(not(cases_alone))]
@@ -30,9 +32,9 @@ mod promises;
 #[cfg(not(cases_alone))]
 mod regressions;
 #[cfg(not(cases_alone))]
-mod siblings;
-#[cfg(not(cases_alone))]
 mod signatures;
+#[cfg(not(cases_alone))]
+mod task;
 #[cfg(not(cases_alone))]
 mod trusted;
 #[cfg(not(cases_alone))]

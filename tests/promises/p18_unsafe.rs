@@ -23,7 +23,7 @@ const COUNT_ALLOCATIONS: [&str; 9] = [
     "examples/versus/src/main.rs",
     "tests/keyed_memory.rs",
     "tests/memory.rs",
-    "tests/siblings_memory.rs",
+    "tests/task_memory.rs",
     "tests/tracing.rs",
 ];
 
