@@ -20,8 +20,6 @@ mod golang;
 #[cfg(not(cases_alone))]
 mod keyed;
 #[cfg(not(cases_alone))]
-mod keyed_values;
-#[cfg(not(cases_alone))]
 mod map;
 #[cfg(not(cases_alone))]
 mod misuse;
