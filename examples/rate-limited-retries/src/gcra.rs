@@ -15,13 +15,14 @@ fn tolerance(rate: Rate) -> u64 {
     (rate.window() / 10).clamp(20_000_000, 100_000_000)
 }
 
-/// The state of one bucket: the instant at which it will be full again.
+/// The state of one bucket: the instant at which it will be full again, and its late starts.
 ///
 /// This instant alone is enough to keep the rate at the exact instants. The real starts are later, by up to
 /// [`tolerance`]. If that is longer than the interval between two starts, a late start and the punctual ones after it
 /// could together exceed what the rate allows in one period. So a bucket that had such a start also keeps a [`Window`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bucket {
+    /// The instant at which the bucket will be full again. It is the theoretical arrival time (TAT) of GCRA.
     full: Parts,
     /// `Some` while a late start still matters.
     window: Option<Box<Window>>,
@@ -256,7 +257,7 @@ mod tests {
     }
 
     /// Starts with random costs and pauses are late by up to twice the tolerance. No window of one period contains
-    /// starts that cost more than the count and the burst.
+    /// starts that cost more than the count and the burst, or the largest cost if that is more.
     #[test]
     fn no_window_of_a_period_has_more_than_the_count_and_a_burst() {
         for seed in 0..400 {
@@ -265,12 +266,13 @@ mod tests {
             let burst = 1 + random.below(5) as u32;
             let period = 1_000_000 * (1 + random.below(200));
             let rate = rate(count, period, burst);
+            let largest = burst + random.below(3) as u32;
             let lateness = 1 + random.below(2 * tolerance(rate));
             let (mut bucket, mut now, mut starts) = (Bucket::default(), 0, Vec::new());
             // With a backlog the next work could have started when the last one could.
             let (has_backlog, mut at) = (random.below(2) == 0, 0);
             for _ in 0..2_000 {
-                let cost = random.below(u64::from(burst) + 1) as u32;
+                let cost = random.below(u64::from(largest) + 1) as u32;
                 let ready = match random.below(50) {
                     0 => now + random.below(3 * period),
                     _ if has_backlog => at,
@@ -293,8 +295,8 @@ mod tests {
                     from += 1;
                 }
                 assert!(
-                    sum <= rate.in_a_period(),
-                    "{sum} at {at} of {rate:?}, seed {seed}"
+                    sum <= u64::from(count + largest),
+                    "{sum} at {at} of {rate:?}, costs up to {largest}, seed {seed}"
                 );
             }
         }

@@ -7,8 +7,9 @@ use crate::time::nanos;
 /// A rate limit: at most `count` per `period`, evenly spaced, with a burst.
 ///
 /// The rate is exact and does not drift: three per second stay three per second, although their distance is not a whole
-/// number of nanoseconds. In any window of one period, at most `count` plus the burst starts, by the instants at which work
-/// really starts.
+/// number of nanoseconds. The costs of the work that starts in any window of one period sum to at most `count` plus the
+/// burst, or plus the largest cost if that is more, by the instants at which work really starts. Work of cost zero is not
+/// counted.
 ///
 /// # Examples
 ///
@@ -149,7 +150,8 @@ impl Rate {
         self.burst
     }
 
-    /// Returns the maximum number of starts in any window of one period: the count plus the burst.
+    /// Returns the count plus the burst. The costs of the work that starts in any window of one period sum to at most
+    /// this, unless one is above the burst. Work of cost zero is not counted.
     ///
     /// # Examples
     ///

@@ -25,8 +25,8 @@ use crate::time::later;
 ///
 /// - Work of one key starts in the order in which it was pushed. Work that comes [again](crate::Context::again) goes first.
 /// - A rate is charged when work starts, at its exact instant. If the start is late by more than a tenth of the period (at
-///   least 20 ms, at most 100 ms), the rate is charged at the start itself. So late timers cost no capacity, and in any
-///   window of one period at most the rate's count plus its burst starts. Work that waits for a slot of the group has not
+///   least 20 ms, at most 100 ms), the rate is charged at the start itself. So late timers cost no capacity, and no window
+///   of one period has more starts than the [`Rate`](crate::Rate) says. Work that waits for a slot of the group has not
 ///   started, and is charged once.
 /// - The overall rate is charged last, when the key itself may start, so no key waits because of a later instant of
 ///   another key. Keys that wait for the overall rate start in the order of their own instants. If a piece of work costs
