@@ -496,10 +496,8 @@ async fn a_start_that_is_a_little_late_does_not_delay_the_next() {
         dispatcher.push("k", n).await.unwrap();
     }
     sleep(ms(40)).await;
-    // The second is 19 ms late, the third 21.
+    // The second is 19 ms late, which is less than the tolerance.
     tokio::time::advance(ms(29)).await;
-    sleep(ms(50)).await;
-    tokio::time::advance(ms(2)).await;
     group.wait().await.unwrap();
     let at: Vec<Duration> = log.take().into_iter().map(|(_, at)| at).collect();
     assert_eq!(at, [0, 69, 100, 150].map(ms));
