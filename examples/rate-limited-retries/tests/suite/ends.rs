@@ -65,7 +65,7 @@ async fn retried_work_goes_before_work_that_was_pushed_later() {
         });
     push(&dispatcher, 'k', 0);
     push(&dispatcher, 'k', 1);
-    // Its context would come at 200; what comes again is cheaper, and may go earlier.
+    // It could start at 200. Retried work costs less than this, and may start before it.
     dispatcher.try_push_cost('k', 3, 2).unwrap();
     push(&dispatcher, 'k', 3);
     group.wait().await.unwrap();
@@ -236,7 +236,7 @@ async fn a_dispatcher_that_is_dropped_still_starts_what_is_queued() {
     assert_eq!(
         (dispatcher.stats().queued, clone.stats().queued),
         (2, 2),
-        "one set of lines"
+        "one set of queues"
     );
     drop((dispatcher, clone));
     group.wait().await.unwrap();

@@ -355,7 +355,7 @@ async fn retried_work_needs_no_permit() {
     );
 }
 
-// What is charged, and when: the cases that were wrong once.
+// What is charged, and when.
 
 /// Host 10 is released at once, and waits for a slot until 9.8 s. Its second piece starts ten seconds after that.
 #[tokio::test(start_paused = true)]
@@ -432,7 +432,7 @@ async fn a_group_at_its_limit_breaks_no_rate() {
     assert_eq!(at[59], ms(980 + 5_000));
 }
 
-/// 800 that were released and held up again took 800 tokens of the rate over all.
+/// Work of a held key that waits for a slot of the group takes nothing of the overall rate until it starts.
 #[tokio::test(start_paused = true)]
 async fn work_that_is_delayed_before_it_starts_is_charged_once() {
     let (group, hold, log) = (
@@ -442,7 +442,7 @@ async fn work_that_is_delayed_before_it_starts_is_charged_once() {
     );
     let of_work = log.clone();
     let overall = Rate::per_second(10).burst(10);
-    let builder = Dispatcher::builder().overall(overall).in_flight(8);
+    let builder = Dispatcher::builder().overall(overall);
     let dispatcher = builder.run(&group, move |n: u64, _| of_work.job(n));
     group.delay(Duration::ZERO, hold.job());
     hold.started().await;
@@ -456,7 +456,7 @@ async fn work_that_is_delayed_before_it_starts_is_charged_once() {
     group.wait().await.unwrap();
     let started = log.take();
     let expected = (100..110).map(|n| (n, ms(5)));
-    // A second's worth has been earned by then, and all of it is there.
+    // The others have taken the whole burst. In the second since then the rate has earned it again.
     let held = (0..10).map(|n| (n, ms(1_005)));
     assert!(
         started.iter().copied().eq(expected.chain(held)),
@@ -485,7 +485,7 @@ async fn retried_work_keeps_its_cost() {
     assert_eq!(log.take(), expected.map(|(what, at)| (what, ms(at))));
 }
 
-/// As far as a limit of the program itself is concerned, what a machine that was busy did not start is made up for.
+/// The late start is charged at its exact instant, so the next ones start at theirs.
 #[tokio::test(start_paused = true)]
 async fn a_start_that_is_a_little_late_does_not_delay_the_next() {
     let (group, log) = (Group::new(), Log::new());
