@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower::retry::budget::TpsBudget;
 
 use super::client::{self, Refusal};
-use super::server::Host;
+use super::server::{Host, most_in};
 
 /// How many URLs of one host are fetched at a time.
 pub(crate) const IN_FLIGHT: u32 = 8;
@@ -74,6 +74,18 @@ struct Visited {
     /// When each `Retry-After` was passed to the dispatcher.
     told: Mutex<Vec<Instant>>,
     failures: Mutex<u32>,
+    /// The starts of its URLs, by the clock of the dispatcher.
+    starts: Mutex<Vec<StdInstant>>,
+}
+
+impl Visited {
+    /// Returns the most starts in any period of the rate.
+    fn most_starts(&self) -> u64 {
+        let mut starts = self.starts.lock().unwrap().clone();
+        // Work that starts at the same time on several threads notes its start in any order.
+        starts.sort_unstable();
+        most_in(per_host().period(), &starts)
+    }
 }
 
 pub(crate) struct Crawled {
@@ -83,6 +95,8 @@ pub(crate) struct Crawled {
     /// What was queued when the crawl was stopped, if it was.
     pub(crate) drained: Option<Drained<usize, String>>,
     pub(crate) most_tasks: usize,
+    /// The most starts of one host in any period of its rate, by the clock of the dispatcher, which charges them.
+    pub(crate) most_starts: u64,
 }
 
 /// Crawls `urls` URLs of each host; `live` is called each second with the progress, and `stop` ends it early.
@@ -100,15 +114,21 @@ pub(crate) async fn crawl(
         policy: policy(manners, &counts),
         told: Mutex::default(),
         failures: Mutex::default(),
+        starts: Mutex::default(),
     });
     let visited: Arc<[Visited]> = visited.collect();
-    let of_visits = Arc::clone(&counts);
+    let (of_visits, all_visited) = (Arc::clone(&counts), Arc::clone(&visited));
     let dispatcher = Dispatcher::builder()
         .per_key(per_host())
         .overall(overall())
         .in_flight(IN_FLIGHT)
         .run(&group, move |url, context| {
-            visit(Arc::clone(&visited), url, context, Arc::clone(&of_visits))
+            visit(
+                Arc::clone(&all_visited),
+                url,
+                context,
+                Arc::clone(&of_visits),
+            )
         });
     // As links are found: from host to host.
     for url in 0..urls {
@@ -145,6 +165,7 @@ pub(crate) async fn crawl(
         stats: dispatcher.stats(),
         drained,
         most_tasks,
+        most_starts: visited.iter().map(Visited::most_starts).max().unwrap_or(0),
     }
 }
 
@@ -196,14 +217,16 @@ async fn visit(
         policy,
         told,
         failures,
+        starts,
     } = &visited[*context.key()];
-    let late = context.started() - context.at();
+    let started = context.started();
+    let late = started - context.at();
+    starts.lock().unwrap().push(started.into_std());
     if *failures.lock().unwrap() >= HOPELESS {
         counts.lock().unwrap().skipped += 1;
         return;
     }
     // What this start could know: a start is no earlier than a hold that was set before it.
-    let started = context.started();
     let known = told
         .lock()
         .unwrap()

@@ -1,6 +1,6 @@
 //! What the crawl came to, by the servers' own logs.
 
-use super::crawl::{Counts, Crawled, GRACE, allowed, overall};
+use super::crawl::{Counts, Crawled, GRACE, allowed, overall, per_host};
 use super::server::{Host, KINDS, Verdict};
 use rate_limited_retries::Stats;
 use std::time::Duration;
@@ -52,6 +52,7 @@ pub(crate) fn report(hosts: &[Host], crawled: &Crawled) -> (usize, u64) {
         stats,
         drained,
         most_tasks,
+        most_starts,
     } = crawled;
     let seconds = length.as_secs_f64();
     println!(
@@ -60,6 +61,10 @@ pub(crate) fn report(hosts: &[Host], crawled: &Crawled) -> (usize, u64) {
         stats.started as f64 / seconds,
         overall().count(),
         counts.latest,
+    );
+    println!(
+        "by the dispatcher's clock at most {most_starts} starts of a host in a second, of {}",
+        per_host().in_a_period()
     );
     println!("retried: {:?}", counts.retried);
     println!(

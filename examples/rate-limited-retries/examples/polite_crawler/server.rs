@@ -113,22 +113,28 @@ impl Host {
             let told = moods.said.iter().take(seen.told);
             told.into_iter().any(|until| seen.wall < *until)
         };
-        let (mut from, mut most) = (0, 0);
-        for (n, seen) in moods.seen.iter().enumerate() {
-            while seen.at - moods.seen[from].at >= rate.period() {
-                from += 1;
-            }
-            most = most.max(n + 1 - from);
-        }
+        let instants: Vec<Instant> = moods.seen.iter().map(|seen| seen.at).collect();
         Verdict {
             requests: moods.seen.len(),
             forbidden: moods.seen.iter().filter(early).count(),
-            most: most as u64,
+            most: most_in(rate.period(), &instants),
             said: moods.said.len(),
             once: moods.answered.values().filter(|times| **times == 1).count(),
             twice: moods.answered.values().filter(|times| **times > 1).count(),
         }
     }
+}
+
+/// Returns the most of these instants, which are in order, that lie in any window of this length.
+pub(crate) fn most_in(window: Duration, instants: &[Instant]) -> u64 {
+    let (mut from, mut most) = (0, 0);
+    for (n, at) in instants.iter().enumerate() {
+        while *at - instants[from] >= window {
+            from += 1;
+        }
+        most = most.max(n + 1 - from);
+    }
+    most as u64
 }
 
 pub(crate) struct Server {
