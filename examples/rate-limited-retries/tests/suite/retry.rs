@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::common::{HOUR, Log, Random, jump, ms};
-use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ConstantBuilder};
 use rate_limited_retries::{
     Builder, Dispatcher, Failure, GaveUp, Policy, Rate, Reason, retry_after,
 };
@@ -494,30 +494,6 @@ async fn each_piece_of_work_has_delays_of_its_own() {
     }
 }
 
-/// The delays of backon's builders are those of its own documentation; here they are seen to be used one by one.
-#[tokio::test(start_paused = true)]
-async fn exponential_backoff_with_jitter_keeps_its_bounds() {
-    let group = Group::new();
-    let delays = ExponentialBuilder::default()
-        .with_min_delay(ms(100))
-        .with_max_delay(ms(400))
-        .with_max_times(6)
-        .with_jitter();
-    let (dispatcher, log, _) = failing(&group, Policy::new(delays), |_, _| Err("busy"));
-    dispatcher.push("k", 0).await.unwrap();
-    group.wait().await.unwrap();
-    let at: Vec<Duration> = log.take().into_iter().map(|(_, at)| at).collect();
-    assert_eq!(at.len(), 7);
-    for (n, pair) in at.windows(2).enumerate() {
-        let (pause, least) = (pair[1] - pair[0], ms(100 << n.min(2)));
-        // Jitter adds up to as much again, and the timer rounds up.
-        assert!(
-            (least..=2 * least + ms(2)).contains(&pause),
-            "{n}: {pause:?}"
-        );
-    }
-}
-
 /// The same delays without a queue: the crate's own retry.
 #[tokio::test(start_paused = true)]
 async fn the_same_delays_serve_the_crates_own_retry() {
@@ -547,26 +523,6 @@ async fn a_panic_of_the_verdict_ends_its_work_and_frees_its_slot() {
     assert!(matches!(ended, Err(WaitError::Panicked(_))), "{ended:?}");
     assert_eq!(log.labels(), [("k", 0, 1), ("k", 1, 1), ("k", 2, 1)]);
     assert_eq!(dispatcher.stats().running, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_closed_dispatcher_is_a_reason_to_give_up() {
-    let (group, policy) = (Group::new(), Policy::new(ConstantBuilder::default()));
-    let ends = Ends::default();
-    let gave_up = Arc::clone(&ends);
-    let dispatcher = Dispatcher::builder().run(&group, move |work: u64, context| {
-        let (policy, ends) = (policy.clone(), Arc::clone(&gave_up));
-        async move {
-            tokio::time::sleep(ms(100)).await;
-            let gave_up = context.retry(&policy, work, &Failure::Error("busy"));
-            ends.lock().unwrap().push(gave_up.unwrap_err());
-        }
-    });
-    dispatcher.push("k", 7).await.unwrap();
-    let drained = dispatcher.drain(ms(50)).await;
-    assert_eq!((drained.running, drained.left.len()), (1, 0));
-    group.wait().await.unwrap();
-    assert_eq!(self::ends(&ends), [(7, 1, Reason::Closed)]);
 }
 
 #[test]
