@@ -1,6 +1,5 @@
 //! Work that comes again, what ends it, and users' code that panics or calls back.
 
-use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -435,13 +434,15 @@ async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
     assert_eq!(log.len(), 100);
 }
 
-thread_local! {
-    static PANICS: Cell<bool> = const { Cell::new(false) };
-}
+/// Keys that are all equal, and whose comparison panics while that is asked for.
+#[derive(Clone, Default)]
+struct Fickle(Arc<AtomicBool>);
 
-/// A key that cannot be compared at times.
-#[derive(Eq)]
-struct Fickle;
+impl Fickle {
+    fn panics(&self, panics: bool) {
+        self.0.store(panics, Ordering::SeqCst);
+    }
+}
 
 impl Hash for Fickle {
     fn hash<H: Hasher>(&self, _: &mut H) {}
@@ -449,23 +450,25 @@ impl Hash for Fickle {
 
 impl PartialEq for Fickle {
     fn eq(&self, _: &Fickle) -> bool {
-        assert!(!PANICS.get(), "in a comparison");
+        assert!(!self.0.load(Ordering::SeqCst), "in a comparison");
         true
     }
 }
 
+impl Eq for Fickle {}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_eq_goes_to_the_caller_and_changes_nothing() {
-    let (group, flag) = (Group::new(), Flag::new());
+    let (group, flag, key) = (Group::new(), Flag::new(), Fickle::default());
     let dispatcher = Dispatcher::builder()
         .per_key(Rate::per_second(1))
         .run(&group, |_, _| async {});
     // It does not wait any more, and is remembered.
-    push(&dispatcher, Fickle, flag.guard());
+    push(&dispatcher, key.clone(), flag.guard());
     settle().await;
-    PANICS.set(true);
-    let panic = panic_of(|| push(&dispatcher, Fickle, flag.guard()));
-    PANICS.set(false);
+    key.panics(true);
+    let panic = panic_of(|| push(&dispatcher, key.clone(), flag.guard()));
+    key.panics(false);
     assert_eq!(panic.message, "in a comparison");
     settle().await;
     assert_eq!(
@@ -476,7 +479,7 @@ async fn a_panic_of_eq_goes_to_the_caller_and_changes_nothing() {
         ),
         (2, 0, 0)
     );
-    push(&dispatcher, Fickle, flag.guard());
+    push(&dispatcher, key, flag.guard());
     group.wait().await.unwrap();
     assert_eq!(flag.drops(), 3);
 }
@@ -623,32 +626,14 @@ fn misuse_panics_at_its_line() {
     }
 }
 
-/// Equal to itself until it breaks.
-#[derive(Clone)]
-struct Brittle(Arc<AtomicUsize>);
-
-impl std::hash::Hash for Brittle {
-    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
-}
-
-impl PartialEq for Brittle {
-    fn eq(&self, _: &Brittle) -> bool {
-        assert_eq!(self.0.load(Ordering::SeqCst), 0, "it is brittle");
-        true
-    }
-}
-
-impl Eq for Brittle {}
-
 #[tokio::test(start_paused = true)]
 async fn a_key_that_panics_leaves_no_job_behind_and_its_work_may_call_back() {
-    let (group, broken) = (Group::new(), Arc::new(AtomicUsize::new(0)));
+    let (group, key) = (Group::new(), Fickle::default());
     let dispatcher = Dispatcher::builder()
         .per_key(Rate::per_second(1))
         .run(&group, |work, _| async { drop(work) });
-    let key = Brittle(Arc::clone(&broken));
     dispatcher.not_before(key.clone(), Instant::now() + HOUR);
-    broken.store(1, Ordering::SeqCst);
+    key.panics(true);
     let calls = dispatcher.clone();
     let calls_back: Box<dyn FnMut() + Send> = Box::new(move || assert_eq!(calls.stats().queued, 0));
     let work = OnDrop(calls_back);
