@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode, server};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+use super::service::Left;
 use super::{http, serve};
 
 const EACH: usize = 40;
@@ -80,7 +81,10 @@ async fn ask(address: &str, method: Method, path: &str) -> Result<(StatusCode, S
     Ok((response.status(), text))
 }
 
-pub(crate) async fn demo() -> Result<(), Failed> {
+/// The receivers by address.
+type Receivers = BTreeMap<String, Arc<Mutex<Seen>>>;
+
+async fn receivers() -> Result<Receivers, Failed> {
     let mut receivers = BTreeMap::new();
     for _ in 0..2 {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -89,70 +93,80 @@ pub(crate) async fn demo() -> Result<(), Failed> {
         tokio::spawn(receive(listener, Arc::clone(&seen)));
         receivers.insert(target, seen);
     }
-    // Nobody answers here, so an attempt lasts longer than the grace.
-    let silent = TcpListener::bind("127.0.0.1:0").await?;
-    let silent_address = silent.local_addr()?.to_string();
+    Ok(receivers)
+}
 
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?.to_string();
+/// Returns addresses at which no program listens. Bind all others before.
+async fn dead_targets() -> Result<Vec<String>, Failed> {
     let mut dead = Vec::new();
     for _ in 0..DEAD {
         dead.push(TcpListener::bind("127.0.0.1:0").await?);
     }
     let targets = dead.iter().map(TcpListener::local_addr);
-    let dead_targets: Vec<_> = targets.collect::<Result<_, _>>()?;
-    drop(dead);
-    let service = tokio::spawn(serve(listener));
-    let (mut answers, mut ids) = (BTreeMap::<u16, usize>::new(), BTreeSet::new());
-    let targets: Vec<&String> = receivers.keys().collect();
-    let mut post = async |id: String, target: &str, delay: f64| {
+    let targets = targets.map(|target| Ok(target?.to_string()));
+    targets.collect()
+}
+
+/// The clients of the service at an address, and what they have asked for.
+struct Clients {
+    address: String,
+    ids: BTreeSet<String>,
+    /// The number of answers to `POST` by status.
+    answers: BTreeMap<u16, usize>,
+}
+
+impl Clients {
+    async fn post(&mut self, id: String, target: &str, delay: f64) -> Result<(), Failed> {
         let path = format!("/deliveries?id={id}&target={target}/hook&delay={delay}");
-        let (status, _) = ask(&address, Method::POST, &path).await?;
-        *answers.entry(status.as_u16()).or_default() += 1;
-        ids.insert(id);
-        Ok::<_, Failed>(status)
-    };
-    for (n, target) in dead_targets.iter().enumerate() {
-        post(format!("dead-{n}"), &target.to_string(), 0.0).await?;
+        let (status, _) = ask(&self.address, Method::POST, &path).await?;
+        *self.answers.entry(status.as_u16()).or_default() += 1;
+        self.ids.insert(id);
+        Ok(())
     }
-    for n in 0..EACH {
-        for (number, target) in targets.iter().enumerate() {
-            let id = format!("{number}-{n:02}");
-            post(id.clone(), target, 0.0).await?;
-            if n % 10 == 0 {
-                // The client has heard nothing, and asks again.
-                post(id, target, 0.0).await?;
+
+    async fn post_all(&mut self, receivers: &Receivers, silent: &str) -> Result<(), Failed> {
+        for (n, target) in dead_targets().await?.iter().enumerate() {
+            self.post(format!("dead-{n}"), target, 0.0).await?;
+        }
+        for n in 0..EACH {
+            for (number, target) in receivers.keys().enumerate() {
+                let id = format!("{number}-{n:02}");
+                self.post(id.clone(), target, 0.0).await?;
+                if n % 10 == 0 {
+                    // The client has heard nothing, and asks again.
+                    self.post(id, target, 0.0).await?;
+                }
             }
         }
+        let (first, _) = receivers.first_key_value().ok_or("no receiver")?;
+        for n in 0..3 {
+            self.post(format!("delayed-{n}"), first, 0.5).await?;
+            self.post(format!("deleted-{n}"), first, 3.0).await?;
+            self.post(format!("far-{n}"), first, 3_600.0).await?;
+            self.post(format!("silent-{n}"), silent, 0.0).await?;
+            // It is due within the grace.
+            self.post(format!("late-{n}"), first, 3.0).await?;
+        }
+        println!("answers to POST: {:?}", self.answers);
+        Ok(())
     }
-    for n in 0..3 {
-        post(format!("delayed-{n}"), targets[0], 0.5).await?;
-        post(format!("deleted-{n}"), targets[0], 3.0).await?;
-        post(format!("far-{n}"), targets[0], 3_600.0).await?;
-        post(format!("silent-{n}"), &silent_address, 0.0).await?;
-        // It is due within the grace.
-        post(format!("late-{n}"), targets[0], 3.0).await?;
-    }
-    println!("answers to POST: {answers:?}");
-    let mut deleted = BTreeMap::<u16, usize>::new();
-    for id in ["deleted-0", "deleted-1", "deleted-2", "0-00", "unknown"] {
-        let path = format!("/deliveries/{id}");
-        let (status, _) = ask(&address, Method::DELETE, &path).await?;
-        *deleted.entry(status.as_u16()).or_default() += 1;
-    }
-    println!("answers to DELETE: {deleted:?}");
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    let (_, stats) = ask(&address, Method::GET, "/stats").await?;
-    println!("after 0.7 s: {}", stats.trim().replace('\n', ", "));
 
-    println!("SIGTERM");
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)?;
-    let begun = Instant::now();
-    let left = service.await??;
-    println!("ended after {:.1} s", begun.elapsed().as_secs_f64());
+    async fn delete_some(&self) -> Result<(), Failed> {
+        let mut answers = BTreeMap::<u16, usize>::new();
+        for id in ["deleted-0", "deleted-1", "deleted-2", "0-00", "unknown"] {
+            let path = format!("/deliveries/{id}");
+            let (status, _) = ask(&self.address, Method::DELETE, &path).await?;
+            *answers.entry(status.as_u16()).or_default() += 1;
+        }
+        println!("answers to DELETE: {answers:?}");
+        Ok(())
+    }
+}
 
+/// Fails if a delivery is not accounted for, by the logs of the receivers and the deliveries that the service has left.
+fn check(receivers: &Receivers, left: &[Left], ids: usize) -> Result<(), Failed> {
     let (mut delivered, mut twice, mut unordered, mut forbidden) = (BTreeSet::new(), 0, 0, 0);
-    for (target, seen) in &receivers {
+    for (target, seen) in receivers {
         let seen = seen.lock().unwrap();
         let accepted = seen.requests.iter().filter(|(.., accepted)| *accepted);
         let accepted: Vec<&String> = accepted.map(|(id, ..)| id).collect();
@@ -170,22 +184,46 @@ pub(crate) async fn demo() -> Result<(), Failed> {
         );
     }
     let mut kinds = BTreeMap::<&str, usize>::new();
-    for left in &left {
-        *kinds
-            .entry(left.id.split('-').next().unwrap_or(""))
-            .or_default() += 1;
+    for left in left {
+        let kind = left.id.split('-').next().unwrap_or("");
+        *kinds.entry(kind).or_default() += 1;
     }
     println!("left: {kinds:?}");
-    let accounted = delivered.len() + left.len() + 3;
     println!(
-        "{} ids: {} delivered, {} left, 3 deleted; {twice} twice, {unordered} out of order, {forbidden} in a forbidden window",
-        ids.len(),
+        "{ids} ids: {} delivered, {} left, 3 deleted; {twice} twice, {unordered} out of order, {forbidden} in a forbidden window",
         delivered.len(),
         left.len()
     );
+    let accounted = delivered.len() + left.len() + 3;
     let is_deleted = delivered.iter().any(|id| id.starts_with("deleted"));
-    if accounted != ids.len() || twice + unordered + forbidden > 0 || is_deleted {
+    if accounted != ids || twice + unordered + forbidden > 0 || is_deleted {
         return Err("a delivery is not accounted for".into());
     }
     Ok(())
+}
+
+pub(crate) async fn demo() -> Result<(), Failed> {
+    let receivers = receivers().await?;
+    // Nobody answers here, so an attempt lasts longer than the grace.
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let silent_address = silent.local_addr()?.to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let mut clients = Clients {
+        address: listener.local_addr()?.to_string(),
+        ids: BTreeSet::new(),
+        answers: BTreeMap::new(),
+    };
+    let service = tokio::spawn(serve(listener));
+    clients.post_all(&receivers, &silent_address).await?;
+    clients.delete_some().await?;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let (_, stats) = ask(&clients.address, Method::GET, "/stats").await?;
+    println!("after 0.7 s: {}", stats.trim().replace('\n', ", "));
+
+    println!("SIGTERM");
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)?;
+    let begun = Instant::now();
+    let left = service.await??;
+    println!("ended after {:.1} s", begun.elapsed().as_secs_f64());
+    check(&receivers, &left, clients.ids.len())
 }
