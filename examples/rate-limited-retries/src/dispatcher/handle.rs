@@ -225,7 +225,7 @@ where
     /// let group = Group::new();
     /// let builder = Dispatcher::builder().per_key(Rate::per_second(1));
     /// let dispatcher = builder.run(&group, |_: &str, _| async {});
-    /// dispatcher.push_cost("key", 10, "dear").await?; // at once
+    /// dispatcher.push_cost("key", 10, "expensive").await?; // at once
     /// dispatcher.push("key", "cheap").await?; // after ten seconds
     /// group.wait().await?;
     /// # Ok(())

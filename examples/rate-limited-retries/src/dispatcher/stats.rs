@@ -56,11 +56,11 @@ pub struct Stats {
 /// # async fn main() {
 /// let group = Group::new();
 /// let dispatcher = Dispatcher::builder().run(&group, |_: u32, _| async {});
-/// let noon = Instant::now() + Duration::from_secs(60);
-/// dispatcher.not_before("key", noon);
+/// let later = Instant::now() + Duration::from_secs(60);
+/// dispatcher.not_before("key", later);
 /// dispatcher.try_push("key", 1).expect("it is open");
 /// let stats = dispatcher.key_stats(&"key");
-/// assert_eq!((stats.queued, stats.not_before, stats.next), (1, Some(noon), Some(noon)));
+/// assert_eq!((stats.queued, stats.not_before, stats.next), (1, Some(later), Some(later)));
 /// assert_eq!(dispatcher.key_stats(&"other"), Default::default());
 /// # }
 /// ```
