@@ -173,7 +173,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lanes::tests::Random;
+    use crate::lanes::tests::{Random, ms};
     use std::time::Duration;
 
     /// Returns when work of these costs starts if all of it is pushed at 1000.
@@ -229,14 +229,13 @@ mod tests {
     #[test]
     fn a_bucket_is_kept_until_a_late_start_no_longer_counts() {
         let rate = Rate::per_second(1_000);
-        let millis = |millis: u64| millis * 1_000_000;
         let mut bucket = Bucket::default();
-        bucket.take(rate, 1_000, 0, millis(50));
+        bucket.take(rate, 1_000, 0, ms(50));
         // It costs more than the burst, so the period of the late start is full before it is over.
-        bucket.take(rate, 2, millis(1_000), millis(1_000));
-        assert_eq!(bucket.floor(rate, 1), millis(1_050));
-        assert!(!bucket.is_idle(rate, millis(1_049)));
-        assert!(bucket.is_idle(rate, millis(1_050)));
+        bucket.take(rate, 2, ms(1_000), ms(1_000));
+        assert_eq!(bucket.floor(rate, 1), ms(1_050));
+        assert!(!bucket.is_idle(rate, ms(1_049)));
+        assert!(bucket.is_idle(rate, ms(1_050)));
     }
 
     #[test]

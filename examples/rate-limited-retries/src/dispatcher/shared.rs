@@ -547,6 +547,7 @@ impl<K, T> fmt::Debug for Shared<K, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lanes::tests::item;
 
     /// Steps of three threads in the order that leaves the ticket of one of them unneeded:
     ///
@@ -566,12 +567,7 @@ mod tests {
             let mut state = shared.lock();
             let lane = state.lanes.insert(1, Key::Owned(1), 0);
             state.lanes.hold(lane, 3_600_000_000_000, 0);
-            let item = Item {
-                work: 1,
-                cost: 1,
-                bounded: false,
-            };
-            state.lanes.push(lane, item, 0);
+            state.lanes.push(lane, item(1), 0);
             let order = state.plan(&shared.clock, 0, 0, false);
             state.lanes.lift(lane, 0);
             let started = state.lanes.start(0).expect("the work may start");

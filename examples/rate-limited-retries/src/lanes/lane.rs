@@ -259,14 +259,10 @@ fn pop<I>(queue: &mut Option<Box<VecDeque<I>>>) -> Option<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lanes::tests::item;
 
     #[test]
     fn a_queue_that_shrinks_gives_its_memory_back() {
-        let item = |work| Item {
-            work,
-            cost: 1,
-            bounded: false,
-        };
         let mut pushed: Lane<u64, u64> = Lane::new(0, Key::Owned(0), 0);
         let mut retried = Lane::new(0, Key::Shared(Arc::new(0)), 0);
         for work in 0..10_000 {

@@ -62,7 +62,12 @@ fn assert_in_rate(starts: &[u64], rate: Option<Rate>, seed: u64) {
     }
 }
 
-fn item(work: u64) -> Item<u64> {
+/// Returns milliseconds in nanoseconds.
+pub(crate) fn ms(millis: u64) -> u64 {
+    millis * 1_000_000
+}
+
+pub(crate) fn item(work: u64) -> Item<u64> {
     Item {
         work,
         cost: 1,
@@ -211,7 +216,6 @@ fn retries_and_serial_queues_lose_no_capacity_to_late_starts() {
 /// Nothing was queued behind the late start, so the next work could not have started before it was pushed.
 #[test]
 fn a_late_start_gives_no_credit_to_work_that_is_pushed_later() {
-    let ms = |millis: u64| millis * 1_000_000;
     let mut lanes: Lanes<u64, u64> = Lanes::new(Limits {
         per_key: Some(Rate::per_second(50)),
         ..without_rates(1).limits
@@ -231,7 +235,6 @@ fn a_late_start_gives_no_credit_to_work_that_is_pushed_later() {
 /// Three at 100 per second: two late starts fill the period that begins with the first.
 #[test]
 fn the_next_start_of_a_key_comes_after_a_period_that_late_starts_have_filled() {
-    let ms = |millis: u64| millis * 1_000_000;
     let mut lanes: Lanes<u64, u64> = Lanes::new(Limits {
         per_key: Some(Rate::new(1, Duration::from_millis(10))),
         ..without_rates(u32::MAX).limits
