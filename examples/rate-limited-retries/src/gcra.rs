@@ -20,7 +20,7 @@ fn tolerance(rate: Rate) -> u64 {
 /// This instant alone is enough to keep the rate at the exact instants. The real starts are later, by up to
 /// [`tolerance`]. If that is longer than the interval between two starts, a late start and the punctual ones after it
 /// could together exceed what the rate allows in one period. So a bucket that had such a start also keeps a [`Window`].
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Bucket {
     /// The instant at which the bucket will be full again. It is the theoretical arrival time (TAT) of GCRA.
     full: Parts,
@@ -30,7 +30,7 @@ pub(crate) struct Bucket {
 
 /// An instant in parts of a nanosecond, so that nothing is rounded; see [`Rate::parts`]. It is stored in two halves,
 /// since the alignment of a `u128` would cost each bucket eight bytes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 struct Parts {
     high: u64,
     low: u64,
@@ -110,7 +110,7 @@ impl Bucket {
 /// A start that is late by at most `T`, the interval between two starts, can be left out. Say that it happened at `s`
 /// and its exact instant was `v`, so that `s <= v + T`. The first start that exceeds the count and the burst since then
 /// has its exact instant at `v + period + T` or later, which is not before `s + period`.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 struct Window {
     /// The sum of the costs of all starts since the first late one.
     started: u64,
@@ -124,7 +124,7 @@ struct Window {
 /// uses little memory. This costs less than a cell of the period.
 const CELLS: u64 = 8_192;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Late {
     /// The sum of the costs of all earlier starts.
     before: u64,

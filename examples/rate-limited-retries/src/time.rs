@@ -18,7 +18,7 @@ pub(crate) fn later(at: Instant, delay: Duration) -> Instant {
 }
 
 /// A clock that counts nanoseconds from its creation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Clock {
     epoch: Instant,
 }

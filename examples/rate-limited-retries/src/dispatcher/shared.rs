@@ -15,7 +15,6 @@
 //! work, which is a job of the group too. So the group is not drained before the queues are empty. When no work is left,
 //! there is no ticket, so the group is drained then.
 
-use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -112,7 +111,7 @@ impl Ticket {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
     /// Only running work may push.
@@ -535,12 +534,6 @@ impl<K, T> Drop for Shared<K, T> {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         drop_each(state.lanes.clear());
         drop_each(state.lanes.take());
-    }
-}
-
-impl<K, T> fmt::Debug for Shared<K, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

@@ -40,7 +40,7 @@ const PAGE: usize = 512;
 
 /// The number of a key's lane. It is valid while work of the key is queued, delayed or running, and also while the lock
 /// is held under which it was looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LaneId(u32);
 
 /// The entry of a lane that has work and a free slot, in the heap of heads.
@@ -126,7 +126,7 @@ pub(crate) struct Left<K, T> {
 }
 
 /// Counts of all lanes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub(crate) queued: usize,
     pub(crate) running: usize,
@@ -135,7 +135,7 @@ pub(crate) struct Counts {
 }
 
 /// Counts and instants of one lane.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct LaneCounts {
     pub(crate) queued: usize,
     pub(crate) delayed: usize,

@@ -1,6 +1,5 @@
 //! The attempts of one piece of work so far.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::drops::drop_each;
@@ -20,13 +19,5 @@ pub(crate) struct Tries {
 impl Drop for Tries {
     fn drop(&mut self) {
         drop_each(self.delays.take());
-    }
-}
-
-impl fmt::Debug for Tries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tries")
-            .field("attempts", &self.attempts)
-            .finish_non_exhaustive()
     }
 }
