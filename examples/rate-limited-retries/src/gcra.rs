@@ -12,7 +12,7 @@ use crate::rate::Rate;
 /// The tolerance is a tenth of the period, but at least 20 ms, as late as starts are on a busy machine, and at most
 /// 100 ms.
 fn tolerance(rate: Rate) -> u64 {
-    (rate.window() / 10).clamp(20_000_000, 100_000_000)
+    (rate.period_nanos() / 10).clamp(20_000_000, 100_000_000)
 }
 
 /// The state of one bucket: the instant at which it will be full again, and its late starts.
@@ -55,11 +55,11 @@ impl Bucket {
         rate.nanos(self.opens(rate, cost))
     }
 
-    /// Returns when work of this cost may start with regard to the late starts of the last period.
+    /// Returns until when the late starts of the last period keep work of this cost from its start.
     ///
     /// Call it only when the exact instant has come. If a dispatcher slept until this instant in the first place, it
     /// would be late again by as much in each period.
-    pub(crate) fn floor(&self, rate: Rate, cost: u32) -> u64 {
+    pub(crate) fn blocked_until(&self, rate: Rate, cost: u32) -> u64 {
         let window = self.window.as_ref();
         window.map_or(0, |window| window.earliest(rate, cost))
     }
@@ -87,7 +87,7 @@ impl Bucket {
         if late || self.window.is_some() {
             let window = self.window.get_or_insert_default();
             window.take(rate, cost, now, late);
-            if window.late.is_empty() && window.floor <= now {
+            if window.late.is_empty() && window.blocked_until <= now {
                 self.window = None;
             }
         }
@@ -99,8 +99,8 @@ impl Bucket {
         self.full.get() <= rate.parts(now)
             && self.window.as_ref().is_none_or(|window| {
                 let last = window.late.back();
-                let end = last.map_or(0, |late| late.at.saturating_add(rate.window()));
-                end.max(window.floor) <= now
+                let end = last.map_or(0, |late| late.at.saturating_add(rate.period_nanos()));
+                end.max(window.blocked_until) <= now
             })
     }
 }
@@ -116,7 +116,7 @@ struct Window {
     started: u64,
     /// No work starts before this instant, whatever its cost. It is the end of the period after the last late start
     /// that was removed from `late`.
-    floor: u64,
+    blocked_until: u64,
     late: VecDeque<Late>,
 }
 
@@ -141,8 +141,9 @@ impl Window {
         let (ends, allowed) = (self.started + u64::from(cost), Window::allowed(rate, cost));
         let full = self.late.iter();
         let full = full.take_while(|late| ends - late.before > allowed);
-        full.last()
-            .map_or(self.floor, |late| late.at.saturating_add(rate.window()))
+        full.last().map_or(self.blocked_until, |late| {
+            late.at.saturating_add(rate.period_nanos())
+        })
     }
 
     fn take(&mut self, rate: Rate, cost: u32, now: u64, late: bool) {
@@ -150,18 +151,18 @@ impl Window {
         self.started += u64::from(cost);
         let allowed = Window::allowed(rate, 0);
         while let Some(first) = self.late.front() {
-            let end = first.at.saturating_add(rate.window());
+            let end = first.at.saturating_add(rate.period_nanos());
             if end > now && self.started - first.before <= allowed {
                 break;
             }
-            // It is removed: its period is over, or it is full, and `floor` remembers when it ends.
-            self.floor = end;
+            // It is removed: its period is over, or it is full, and `blocked_until` remembers when it ends.
+            self.blocked_until = end;
             self.late.pop_front();
         }
         if !late {
             return;
         }
-        let cell = |at: u64| at / (rate.window() / CELLS).max(1);
+        let cell = |at: u64| at / (rate.period_nanos() / CELLS).max(1);
         match self.late.back_mut() {
             // Both are kept as one that counts all starts since the first, until the period after the second is over.
             Some(last) if cell(last.at) == cell(now) => last.at = now,
@@ -233,7 +234,7 @@ mod tests {
         bucket.take(rate, 1_000, 0, ms(50));
         // It costs more than the burst, so the period of the late start is full before it is over.
         bucket.take(rate, 2, ms(1_000), ms(1_000));
-        assert_eq!(bucket.floor(rate, 1), ms(1_050));
+        assert_eq!(bucket.blocked_until(rate, 1), ms(1_050));
         assert!(!bucket.is_idle(rate, ms(1_049)));
         assert!(bucket.is_idle(rate, ms(1_050)));
     }
@@ -282,7 +283,7 @@ mod tests {
                 if random.below(4) == 0 {
                     now += random.below(lateness);
                 }
-                now = now.max(bucket.floor(rate, cost));
+                now = now.max(bucket.blocked_until(rate, cost));
                 bucket.take(rate, cost, at, now);
                 starts.push((now, u64::from(cost)));
             }
@@ -319,7 +320,7 @@ mod tests {
                     }
                 };
                 wake(at);
-                wake(bucket.floor(rate, 1));
+                wake(bucket.blocked_until(rate, 1));
                 bucket.take(rate, 1, at, now);
                 starts += 1;
             }
@@ -336,7 +337,7 @@ mod tests {
         for n in 0..100_000_u64 {
             let at = bucket.exact(rate, 1).max(n * 1_000_000);
             let now = at + 2_000_000;
-            assert!(bucket.floor(rate, 1) <= now);
+            assert!(bucket.blocked_until(rate, 1) <= now);
             bucket.take(rate, 1, at, now);
         }
         let kept = bucket.window.as_ref().unwrap().late.len();
@@ -362,7 +363,7 @@ mod tests {
         for n in 0..50_000_u64 {
             let at = bucket.exact(rate, 1).max(n * 1_000_000);
             assert!(
-                bucket.floor(rate, 1) <= at + 2_000_000,
+                bucket.blocked_until(rate, 1) <= at + 2_000_000,
                 "constant lateness adds up"
             );
             bucket.take(rate, 1, at, at + 2_000_000);

@@ -163,7 +163,7 @@ impl Rate {
     }
 
     /// Returns the period in nanoseconds.
-    pub(crate) fn window(self) -> u64 {
+    pub(crate) fn period_nanos(self) -> u64 {
         self.period
     }
 

@@ -75,7 +75,7 @@ struct State<K, T> {
     /// The instant at which the ticket is due, or an earlier one.
     due: u64,
     /// The number of the newest ticket.
-    numbers: u64,
+    last_ticket: u64,
     phase: Phase,
 }
 
@@ -184,8 +184,8 @@ impl<K, T> State<K, T> {
     }
 
     fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
+        self.last_ticket += 1;
+        self.last_ticket
     }
 }
 
@@ -207,7 +207,7 @@ impl<K, T> Shared<K, T> {
                 lanes: Lanes::new(settings.limits),
                 ticket: Ticket::None,
                 due: NEVER,
-                numbers: 0,
+                last_ticket: 0,
                 phase: Phase::Open,
             }),
         }

@@ -151,7 +151,7 @@ impl<K, T> Lane<K, T> {
 
     /// Returns the exact instant at which the limits of the key let its head start. In a lane without a past that is
     /// `ready`, the instant at which the lane got its entry.
-    pub(super) fn own(&self, per_key: Option<Rate>, ready: u64) -> Option<u64> {
+    pub(super) fn exact(&self, per_key: Option<Rate>, ready: u64) -> Option<u64> {
         let cost = self.cost()?;
         Some(match (self.past(), per_key) {
             (None, _) => ready,
@@ -160,20 +160,21 @@ impl<K, T> Lane<K, T> {
         })
     }
 
-    /// Returns when work of this cost may start with regard to late starts; see [`Bucket::floor`].
-    pub(super) fn floor(&self, rate: Rate, cost: u32) -> u64 {
-        self.past().map_or(0, |past| past.bucket.floor(rate, cost))
+    /// Returns until when late starts keep work of this cost from its start; see [`Bucket::blocked_until`].
+    pub(super) fn blocked_until(&self, rate: Rate, cost: u32) -> u64 {
+        self.past()
+            .map_or(0, |past| past.bucket.blocked_until(rate, cost))
     }
 
-    /// Returns when to look at its head, which may start at `own`: then, or if that has come, at the end of a period
+    /// Returns when to look at its head, which may start at `exact`: then, or if that has come, at the end of a period
     /// that late starts have filled.
-    pub(super) fn look(&self, per_key: Option<Rate>, own: u64, now: u64) -> u64 {
+    pub(super) fn look(&self, per_key: Option<Rate>, exact: u64, now: u64) -> u64 {
         match (per_key, self.cost()) {
-            (Some(rate), Some(cost)) if own <= now => {
-                let floor = self.floor(rate, cost);
-                if floor > now { floor } else { own }
+            (Some(rate), Some(cost)) if exact <= now => {
+                let blocked = self.blocked_until(rate, cost);
+                if blocked > now { blocked } else { exact }
             }
-            _ => own,
+            _ => exact,
         }
     }
 

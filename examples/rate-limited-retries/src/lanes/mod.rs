@@ -157,9 +157,9 @@ pub(crate) struct Lanes<K, T> {
     heads: BinaryHeap<Head>,
     delayed: BinaryHeap<Delayed<T>>,
     /// The number of the newest entry.
-    entries: u32,
+    last_entry: u32,
     /// The number of the newest delayed work.
-    delays: u64,
+    last_delayed: u64,
     counts: Counts,
     /// The number of calls until the next page of lanes is swept for idle ones.
     until_sweep: usize,
@@ -193,8 +193,8 @@ impl<K, T> Lanes<K, T> {
             free: Vec::new(),
             heads: BinaryHeap::new(),
             delayed: BinaryHeap::new(),
-            entries: NONE,
-            delays: 0,
+            last_entry: NONE,
+            last_delayed: 0,
             counts: Counts::default(),
             until_sweep: FEW,
             next_page: 0,
@@ -252,10 +252,10 @@ impl<K, T> Lanes<K, T> {
             return self.put_returned(id, returned, now);
         }
         self.past(id, now).delayed += 1;
-        self.delays += 1;
+        self.last_delayed += 1;
         self.delayed.push(Delayed {
             at,
-            number: self.delays,
+            number: self.last_delayed,
             lane: id,
             returned,
         });
@@ -268,8 +268,8 @@ impl<K, T> Lanes<K, T> {
         let lane = self.at(id);
         // The lane has had work that could start since that work's own instant. What its rate has earned since then is
         // not lost because other work goes first.
-        let waits = lane.own(per_key, at).filter(|_| lane.entry != NONE);
-        let ready = waits.map_or(at, |own| own.min(at));
+        let waits = lane.exact(per_key, at).filter(|_| lane.entry != NONE);
+        let ready = waits.map_or(at, |exact| exact.min(at));
         let is_cheaper = lane.cost().is_some_and(|cost| returned.item.cost < cost);
         if self.past(id, at).push(returned) && is_cheaper {
             // The new head may start earlier than the one for which the entry was made. Otherwise the lane keeps its
@@ -333,14 +333,14 @@ impl<K, T> Lanes<K, T> {
         if let Some(past) = lane.past_mut() {
             past.from = past.from.max(ready);
         }
-        let Some(at) = lane.own(per_key, ready) else {
+        let Some(at) = lane.exact(per_key, ready) else {
             return;
         };
-        if self.entries == u32::MAX {
+        if self.last_entry == u32::MAX {
             self.renumber();
         }
-        self.entries += 1;
-        let number = self.entries;
+        self.last_entry += 1;
+        let number = self.last_entry;
         self.at(id).entry = number;
         if self.heads.len() == self.heads.capacity() {
             self.heads.reserve_exact(growth(self.heads.len()));
@@ -357,10 +357,10 @@ impl<K, T> Lanes<K, T> {
         self.drop_stale();
         let mut heads = std::mem::take(&mut self.heads).into_vec();
         heads.sort_unstable_by_key(|head| head.number);
-        self.entries = NONE;
+        self.last_entry = NONE;
         for head in &mut heads {
-            self.entries += 1;
-            head.number = self.entries;
+            self.last_entry += 1;
+            head.number = self.last_entry;
             self.at(head.lane).entry = head.number;
         }
         self.heads = BinaryHeap::from(heads);
@@ -409,18 +409,18 @@ impl<K, T> Lanes<K, T> {
                 PeekMut::pop(head);
                 continue;
             };
-            let (own, cost) = (lane.own(per_key, head.at)?, lane.cost()?);
-            let look = lane.look(per_key, own, now);
+            let (exact, cost) = (lane.exact(per_key, head.at)?, lane.cost()?);
+            let look = lane.look(per_key, exact, now);
             if look > head.at {
                 head.at = look;
                 continue;
             }
-            let (mut at, mut when) = (own, look);
+            let (mut at, mut when) = (exact, look);
             if let Some(rate) = self.limits.overall {
                 at = at.max(self.overall.exact(rate, cost));
                 when = when.max(at);
                 if when <= now {
-                    when = when.max(self.overall.floor(rate, cost));
+                    when = when.max(self.overall.blocked_until(rate, cost));
                 }
             }
             let lane = head.lane;
@@ -632,9 +632,9 @@ impl<K: Eq, T> Lanes<K, T> {
             started: past.map_or(0, |past| past.started),
             not_before: past.map_or(0, |past| past.from),
             next: lane
-                .own(self.limits.per_key, 0)
+                .exact(self.limits.per_key, 0)
                 .filter(|_| lane.running() < self.limits.in_flight)
-                .map(|own| lane.look(self.limits.per_key, own, now)),
+                .map(|exact| lane.look(self.limits.per_key, exact, now)),
         })
     }
 }

@@ -29,19 +29,22 @@ fn could_start(lanes: &Lanes<u64, u64>, now: u64) -> Option<u64> {
         return None;
     }
     let free = lanes.lanes.iter().flatten().filter(|lane| {
-        let Some(own) = lane.own(lanes.limits.per_key, 0).filter(|own| *own <= now) else {
+        let Some(exact) = lane
+            .exact(lanes.limits.per_key, 0)
+            .filter(|exact| *exact <= now)
+        else {
             return false;
         };
         let cost = lane.cost().unwrap_or(0);
         let per_key = lanes.limits.per_key;
-        let floor = per_key.map_or(0, |rate| lane.floor(rate, cost));
+        let blocked = per_key.map_or(0, |rate| lane.blocked_until(rate, cost));
         let overall = lanes.limits.overall.map_or(0, |rate| {
             lanes
                 .overall
                 .exact(rate, cost)
-                .max(lanes.overall.floor(rate, cost))
+                .max(lanes.overall.blocked_until(rate, cost))
         });
-        lane.running() < lanes.limits.in_flight && own.max(floor).max(overall) <= now
+        lane.running() < lanes.limits.in_flight && exact.max(blocked).max(overall) <= now
     });
     free.map(|lane| *lane.key()).next()
 }
@@ -55,7 +58,7 @@ fn assert_in_rate(starts: &[u64], rate: Option<Rate>, seed: u64) {
     for (first, last) in starts.iter().zip(starts.iter().skip(most)) {
         let apart = last - first;
         assert!(
-            apart >= rate.window(),
+            apart >= rate.period_nanos(),
             "seed {seed}: {} starts in {apart}",
             most + 1
         );
@@ -257,7 +260,7 @@ fn the_next_start_of_a_key_comes_after_a_period_that_late_starts_have_filled() {
 #[test]
 fn heads_keep_their_order_when_their_numbers_begin_anew() {
     let mut lanes = without_rates(1);
-    lanes.entries = u32::MAX - 50;
+    lanes.last_entry = u32::MAX - 50;
     let push = |lanes: &mut Lanes<u64, u64>, key| {
         let lane = lanes.insert(key, Key::Owned(key), 0);
         lanes.push(lane, item(key), 0);
@@ -271,7 +274,11 @@ fn heads_keep_their_order_when_their_numbers_begin_anew() {
             lanes.lift(lane, 1);
         }
     }
-    assert!(lanes.entries < 200, "{} is the last number", lanes.entries);
+    assert!(
+        lanes.last_entry < 200,
+        "{} is the last number",
+        lanes.last_entry
+    );
     let order: Vec<u64> =
         std::iter::from_fn(|| lanes.start(1).map(|started| started.item.work)).collect();
     // The lanes that were held got their entries at 1, the others at 0.
