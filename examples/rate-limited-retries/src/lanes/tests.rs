@@ -1,5 +1,6 @@
 //! Tests with random histories.
 
+use super::lane::Past;
 use super::*;
 use std::time::Duration;
 
