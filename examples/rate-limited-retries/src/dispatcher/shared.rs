@@ -30,7 +30,7 @@ use super::error::Closed;
 use super::stats::{KeyStats, Stats};
 use super::ticket::{Running, Spare, Watch};
 use crate::drops::drop_each;
-use crate::lanes::{Item, Key, Lanes, Left, Limits, NEVER, Returned, Slot, Started};
+use crate::lanes::{Item, Key, LaneId, Lanes, Left, Limits, NEVER, Returned, Slot, Started};
 use crate::retry::Tries;
 use crate::time::{Clock, later, nanos};
 
@@ -181,6 +181,29 @@ impl<K, T> State<K, T> {
             return self.ticket.take();
         }
         Ticket::None
+    }
+
+    /// Takes over a ticket that the group has accepted, if there is no other one.
+    fn take_over(&mut self, spare: &mut Spare) {
+        if !matches!(self.ticket, Ticket::None) {
+            return;
+        }
+        if let Some((number, job)) = spare.0.take() {
+            self.ticket = Ticket::Scheduled(number, job);
+            self.due = NEVER;
+        }
+    }
+
+    /// Adds work to a lane. Retried work may be due later.
+    fn enqueue(&mut self, lane: LaneId, New { item, again }: New<T>, clock: &Clock, now: u64) {
+        match again {
+            None => self.lanes.push(lane, item, now),
+            Some((at, tries)) => {
+                let returned = Returned { item, tries };
+                self.lanes
+                    .push_returned(lane, returned, clock.nanos(at), now);
+            }
+        }
     }
 
     fn number(&mut self) -> u64 {
@@ -399,15 +422,48 @@ where
         new: New<T>,
     ) -> Result<(), Closed<New<T>>> {
         let hash = self.hasher.hash_one(key.get());
-        let via = match pusher {
-            Pusher::Outside => &self.group,
-            Pusher::Work(context) => context.as_ref(),
-        };
-        if matches!(pusher, Pusher::Outside) && via.is_closed() {
-            return Err(Closed(new));
-        }
         // Declared before the guard, so that it is dropped after it, also if `Eq` panics.
         let mut spare = Spare(None);
+        let Some(mut state) = self.admit(pusher, &mut spare) else {
+            return Err(Closed(new));
+        };
+        // `Eq` of a key may panic here. Nothing has been changed yet.
+        let known = state.lanes.find(hash, key.get());
+        state.take_over(&mut spare);
+        let now = self.clock.now();
+        let (lane, unneeded) = match known {
+            Some(lane) => (lane, Some(key)),
+            None => (state.lanes.insert(hash, key, now), None),
+        };
+        state.enqueue(lane, new, &self.clock, now);
+        let order = state.plan(&self.clock, now, self.slack, false);
+        let idle = state.lanes.sweep(now);
+        drop(state);
+        self.schedule(self.via(pusher), order, false);
+        // A panic of this destructor would tell the caller that the work was not accepted.
+        drop_each(unneeded);
+        drop_each(idle);
+        Ok(())
+    }
+
+    /// Returns the handle by which this caller schedules.
+    fn via<'a>(&'a self, pusher: &'a Pusher<'a>) -> &'a Handle {
+        match pusher {
+            Pusher::Outside => &self.group,
+            Pusher::Work(context) => context.as_ref(),
+        }
+    }
+
+    /// Takes the lock if work of this caller is accepted. Then there is a ticket, or `spare` is one.
+    fn admit(
+        self: &Arc<Self>,
+        pusher: &Pusher<'_>,
+        spare: &mut Spare,
+    ) -> Option<MutexGuard<'_, State<K, T>>> {
+        let via = self.via(pusher);
+        if matches!(pusher, Pusher::Outside) && via.is_closed() {
+            return None;
+        }
         loop {
             let mut state = self.lock();
             let accepts = match pusher {
@@ -415,52 +471,18 @@ where
                 Pusher::Work(_) => state.phase != Phase::Closed,
             };
             if !accepts {
-                return Err(Closed(new));
+                return None;
             }
-            let needs_ticket = matches!(state.ticket, Ticket::None);
-            if needs_ticket && spare.0.is_none() {
-                let number = state.number();
-                drop(state);
-                let job = self.ticket(via, Order { number, at: NEVER });
-                spare.0 = Some((number, job));
-                continue;
+            if !matches!(state.ticket, Ticket::None) {
+                return Some(state);
             }
-            if needs_ticket && spare.0.as_ref().is_some_and(|(_, job)| job.is_finished()) {
-                return Err(Closed(new));
+            if let Some((_, job)) = &spare.0 {
+                return (!job.is_finished()).then_some(state);
             }
-            // `Eq` of a key may panic here. Nothing has been changed yet.
-            let known = state.lanes.find(hash, key.get());
-            if needs_ticket {
-                state.ticket = match spare.0.take() {
-                    Some((number, job)) => Ticket::Scheduled(number, job),
-                    None => Ticket::None,
-                };
-                state.due = NEVER;
-            }
-            let now = self.clock.now();
-            let (lane, unneeded) = match known {
-                Some(lane) => (lane, Some(key)),
-                None => (state.lanes.insert(hash, key, now), None),
-            };
-            match new {
-                New { item, again: None } => state.lanes.push(lane, item, now),
-                New {
-                    item,
-                    again: Some((at, tries)),
-                } => {
-                    let returned = Returned { item, tries };
-                    let at = self.clock.nanos(at);
-                    state.lanes.push_returned(lane, returned, at, now);
-                }
-            }
-            let order = state.plan(&self.clock, now, self.slack, false);
-            let idle = state.lanes.sweep(now);
+            let number = state.number();
             drop(state);
-            self.schedule(via, order, false);
-            // A panic of this destructor would tell the caller that the work was not accepted.
-            drop_each(unneeded);
-            drop_each(idle);
-            return Ok(());
+            let job = self.ticket(via, Order { number, at: NEVER });
+            spare.0 = Some((number, job));
         }
     }
 
