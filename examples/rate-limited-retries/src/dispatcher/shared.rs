@@ -133,6 +133,16 @@ pub(super) enum Pusher<'a> {
     Work(&'a JobContext),
 }
 
+/// What the job of a ticket has done, and whether it can start work now.
+pub(super) enum Step {
+    /// It has started. It is the ticket with this number.
+    Start { ticket: u64, may_start: bool },
+    /// Its work has ended.
+    End { slot: Slot, may_start: bool },
+    /// Its work has to await.
+    Await,
+}
+
 /// Work on its way into a lane.
 pub(super) struct New<T> {
     pub(super) item: Item<T>,
@@ -512,22 +522,24 @@ where
         via.schedule_with(self.clock.instant(at), move |job| Running::new(watch, job))
     }
 
-    /// In one step: records the end of work, takes out the work that may start now, and plans the next ticket.
-    pub(super) fn step(
-        self: &Arc<Self>,
-        job: &JobContext,
-        ticket: Option<u64>,
-        ended: Option<Slot>,
-        may_start: bool,
-    ) -> Option<Started<K, T>> {
+    /// Records what the job of a ticket has done, takes out the work that may start now, and plans the next ticket, all
+    /// in one step.
+    pub(super) fn step(self: &Arc<Self>, job: &JobContext, step: Step) -> Option<Started<K, T>> {
         let (mut state, now) = self.lock_now();
         let mut spent = Ticket::None;
-        if ticket.is_some_and(|number| state.ticket.is_number(number)) {
-            spent = state.ticket.take();
-        }
-        if let Some(slot) = ended {
-            state.lanes.ended(slot, now);
-        }
+        let may_start = match step {
+            Step::Start { ticket, may_start } => {
+                if state.ticket.is_number(ticket) {
+                    spent = state.ticket.take();
+                }
+                may_start
+            }
+            Step::End { slot, may_start } => {
+                state.lanes.ended(slot, now);
+                may_start
+            }
+            Step::Await => false,
+        };
         let started = match state.phase {
             Phase::Open | Phase::Draining if may_start => state.lanes.start(now),
             _ => None,

@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 use schedgroup::{JobContext, JobHandle};
 
 use super::context::Context;
-use super::shared::{Shared, Work};
+use super::shared::{Shared, Step, Work};
 use crate::lanes::{Slot, Started};
 
 /// The limit of starts in one run of a job, so that other jobs and tasks get their turns.
@@ -72,10 +72,11 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
 {
-    /// Ends the work, and returns the next work if it may start now.
+    /// Ends the work, if it has not ended, and returns the next work if it may start now.
     fn exchange(&mut self, may_start: bool) -> Option<Started<K, T>> {
-        let slot = self.slot.take();
-        self.shared.step(&self.job, None, slot, may_start)
+        let slot = self.slot.take()?;
+        let step = Step::End { slot, may_start };
+        self.shared.step(&self.job, step)
     }
 }
 
@@ -85,9 +86,7 @@ where
     T: Send + 'static,
 {
     fn drop(&mut self) {
-        if self.slot.is_some() {
-            self.exchange(false);
-        }
+        self.exchange(false);
     }
 }
 
@@ -159,9 +158,10 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let is_first = self.ticket.is_some();
         if let Some(ticket) = self.ticket.take() {
-            let (shared, number) = ticket.start();
+            let (shared, ticket) = ticket.start();
             let may_start = self.may_start();
-            let Some(started) = shared.step(&self.job, Some(number), None, may_start) else {
+            let step = Step::Start { ticket, may_start };
+            let Some(started) = shared.step(&self.job, step) else {
                 return Poll::Ready(());
             };
             self.begin(&shared, started);
@@ -170,7 +170,7 @@ where
             if work.as_mut().poll(cx).is_pending() {
                 if is_first {
                     // Other work that is due does not wait until this work has ended.
-                    guard.shared.step(&guard.job, None, None, false);
+                    guard.shared.step(&guard.job, Step::Await);
                 }
                 return Poll::Pending;
             }
