@@ -1,30 +1,12 @@
 //! Runs the scheduling group for long, and checks that nothing hangs, is lost, starts early, leaks or starves.
 //!
-//! You should see a line of figures for each measurement. The program fails if a check does.
+//! You should see a line of figures for each measurement. The program fails if a check does. `block-after-await` has no
+//! check.
 //!
 //! ```sh
-//! cargo run --release --example soak -- hang [ROUNDS]     # schedule, then wait, on two workers
-//! cargo run --release --example soak -- races [JOBS]      # accepted jobs against every way to end
-//! cargo run --release --example soak -- volume [JOBS]     # one group on the paused clock
-//! cargo run --release --example soak -- real [JOBS]       # the same on the real clock
-//! cargo run --release --example soak -- years [YEARS]     # hourly jobs on the paused clock
-//! cargo run --release --example soak -- waves [WAVES]     # live bytes after many bursts of jobs
-//! cargo run --release --example soak -- groups [GROUPS]   # groups that are created and dropped
-//! cargo run --release --example soak -- crowd [SECONDS]   # schedule, cancel and move from eight tasks
-//! cargo run --release --example soak -- idle [SECONDS]    # lateness on an idle machine, for comparison
-//! cargo run --release --example soak -- flood [SECONDS]   # lateness while a million jobs a second are scheduled
-//! cargo run --release --example soak -- deluge [SECONDS]  # lateness while two threads schedule without a pause
-//! cargo run --release --example soak -- keyed-resets [SECONDS] # lateness while keyed entries are reset
-//! cargo run --release --example soak -- blocked [SECONDS] # lateness while jobs block a worker
-//! cargo run --release --example soak -- cancel [JOBS]     # a cancel of many pending jobs
-//! cargo run --release --example soak -- end [JOBS]        # queries of other threads while a large group is dropped
-//! cargo run --release --example soak -- sweep [JOBS]      # lateness during a sweep of dead entries
-//! cargo run --release --example soak -- front [JOBS]      # a burst with one job just before it
-//! cargo run --release --example soak -- schedule-then-block [SECONDS] # lateness while jobs do so
-//! cargo run --release --example soak -- block-after-await [SECONDS]   # lateness while jobs do so
-//! cargo run --release --example soak -- repeating [SECONDS]  # 200,000 jobs that repeat
-//! cargo run --release --example soak -- task-races [RACES]   # tasks against every way to end
-//! cargo run --release --example soak -- keyed-races [RACES]  # keyed values against every way to end
+//! cargo run --release --example soak                  # lists the measurements
+//! cargo run --release --example soak -- hang          # makes one, with its default count
+//! cargo run --release --example soak -- hang 20000    # makes it with another count
 //! ```
 #![deny(unsafe_code)]
 
@@ -45,41 +27,44 @@ use tokio::runtime::{Builder, Runtime};
 
 type Soak = fn(u64) -> u64;
 
-/// The name, the function and the default count of each. The function returns the number of failures.
-const ALL: [(&str, Soak, u64); 22] = [
-    ("hang", ends::hang, 1_000_000),
-    ("races", ends::races, 1_000_000),
-    ("volume", volume::volume, 10_000_000),
-    ("real", volume::real, 10_000_000),
-    ("years", volume::years, 10),
-    ("waves", memory::waves, 1000),
-    ("groups", memory::groups, 1_000_000),
-    ("crowd", crowd::crowd, 60),
-    ("idle", late::idle, 20),
-    ("flood", late::flood, 10),
-    ("deluge", late::deluge, 10),
-    ("keyed-resets", late::keyed_resets, 10),
-    ("blocked", late::blocked, 10),
-    ("cancel", late::cancel, 1_000_000),
-    ("end", late::end, 5_000_000),
-    ("sweep", late::sweep, 2_000_000),
-    ("front", late::front, 1_000_000),
-    ("schedule-then-block", starved::schedule_then_block, 10),
-    ("block-after-await", starved::block_after_await, 10),
-    ("repeating", starved::repeating, 10),
-    ("task-races", tasks::task_races, 100_000),
-    ("keyed-races", keyed::keyed_races, 100_000),
+/// The name, the function, the default count and what is counted, and what is measured. The function returns the number
+/// of failures.
+#[rustfmt::skip] // A line for each measurement.
+const ALL: [(&str, Soak, u64, &str, &str); 22] = [
+    ("hang", ends::hang, 1_000_000, "ROUNDS", "schedule, then wait, on two workers"),
+    ("races", ends::races, 1_000_000, "JOBS", "accepted jobs against every way to end"),
+    ("volume", volume::volume, 10_000_000, "JOBS", "one group on the paused clock"),
+    ("real", volume::real, 10_000_000, "JOBS", "the same on the real clock"),
+    ("years", volume::years, 10, "YEARS", "hourly jobs on the paused clock"),
+    ("waves", memory::waves, 1000, "WAVES", "live bytes after many bursts of jobs"),
+    ("groups", memory::groups, 1_000_000, "GROUPS", "groups that are created and dropped"),
+    ("crowd", crowd::crowd, 60, "SECONDS", "schedule, cancel and move from eight tasks"),
+    ("idle", late::idle, 20, "SECONDS", "lateness on an idle machine, for comparison"),
+    ("flood", late::flood, 10, "SECONDS", "lateness while a million jobs a second are scheduled"),
+    ("deluge", late::deluge, 10, "SECONDS", "lateness while two threads schedule without a pause"),
+    ("keyed-resets", late::keyed_resets, 10, "SECONDS", "lateness while keyed entries are reset"),
+    ("blocked", late::blocked, 10, "SECONDS", "lateness while jobs block a worker"),
+    ("cancel", late::cancel, 1_000_000, "JOBS", "a cancel of many pending jobs"),
+    ("end", late::end, 5_000_000, "JOBS", "queries of other threads while a large group is dropped"),
+    ("sweep", late::sweep, 2_000_000, "JOBS", "lateness during a sweep of dead entries"),
+    ("front", late::front, 1_000_000, "JOBS", "a burst with one job just before it"),
+    ("schedule-then-block", starved::schedule_then_block, 10, "SECONDS", "lateness while jobs schedule, then block"),
+    ("block-after-await", starved::block_after_await, 10, "SECONDS", "lateness while they block after an await; no check"),
+    ("repeating", starved::repeating, 10, "SECONDS", "200,000 jobs that repeat"),
+    ("task-races", tasks::task_races, 100_000, "RACES", "tasks against every way to end"),
+    ("keyed-races", keyed::keyed_races, 100_000, "RACES", "keyed values against every way to end"),
 ];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (what, count) = (arguments.next(), arguments.next());
-    let Some((_, soak, default)) = ALL.iter().find(|(name, ..)| Some(*name) == what.as_deref())
+    let Some((_, soak, default, ..)) = ALL.iter().find(|(name, ..)| Some(*name) == what.as_deref())
     else {
-        eprintln!(
-            "usage: soak {} [COUNT]",
-            ALL.map(|(name, ..)| name).join("|")
-        );
+        eprintln!("usage: soak NAME [COUNT]\n");
+        for (name, _, default, counted, measured) in ALL {
+            let name = format!("{name} [{counted}]");
+            eprintln!("{name:<30} {measured}; by default {default}");
+        }
         return ExitCode::FAILURE;
     };
     let count = count.map_or(*default, |count| count.parse().expect("a number"));
