@@ -78,7 +78,7 @@ pub(crate) fn repeating(seconds: u64) -> u64 {
     const GROUPS: u64 = 200;
     const JOBS: u64 = 1000;
     let (late, runs, took) = two_workers().block_on(async move {
-        let (late, runs) = (Arc::new(Histogram::default()), Arc::new(AtomicU64::new(0)));
+        let (late, runs) = (Late::empty(), Arc::new(AtomicU64::new(0)));
         let (mut random, mut groups) = (Xorshift(7), Vec::new());
         // All are in before the first is due.
         let start = Instant::now() + Duration::from_secs(1);
@@ -86,9 +86,9 @@ pub(crate) fn repeating(seconds: u64) -> u64 {
             let group = Group::new();
             for _ in 0..JOBS {
                 let first = start + Duration::from_micros(random.below(1_000_000));
-                let (late, runs) = (Arc::clone(&late), Arc::clone(&runs));
+                let (late, runs) = (late.clone(), Arc::clone(&runs));
                 group.repeat(first, move |context| {
-                    late.add(context.lateness());
+                    late.add(context.deadline());
                     runs.fetch_add(1, Relaxed);
                     let next = context.deadline() + Duration::from_secs(1);
                     let ends = context.run() == seconds;
@@ -109,33 +109,4 @@ pub(crate) fn repeating(seconds: u64) -> u64 {
         "repeating: {missing} missing of {runs} runs of {GROUPS} groups of {JOBS} in {took:.1?}, late by p50 {half} ms, p99 {most} ms, at most {all} ms"
     );
     missing
-}
-
-/// Counts very many runs by their lateness in milliseconds.
-struct Histogram([AtomicU64; 4096]);
-
-impl Default for Histogram {
-    fn default() -> Histogram {
-        Histogram([const { AtomicU64::new(0) }; 4096])
-    }
-}
-
-impl Histogram {
-    fn add(&self, late: Duration) {
-        let millis = (late.as_millis() as usize).min(self.0.len() - 1);
-        self.0[millis].fetch_add(1, Relaxed);
-    }
-
-    /// Returns the median, the 99th percentile and the maximum.
-    fn figures(&self) -> [u64; 3] {
-        let all: u64 = self.0.iter().map(|count| count.load(Relaxed)).sum();
-        [50, 99, 100].map(|part| {
-            let mut seen = 0;
-            let millis = self.0.iter().position(|count| {
-                seen += count.load(Relaxed);
-                seen * 100 >= all * part
-            });
-            millis.unwrap_or(0) as u64
-        })
-    }
 }
