@@ -49,7 +49,7 @@ const ALL: [(&str, Soak, u64, &str, &str); 22] = [
     ("sweep", late::sweep, 2_000_000, "JOBS", "lateness during a sweep of dead entries"),
     ("front", late::front, 1_000_000, "JOBS", "a burst with one job just before it"),
     ("schedule-then-block", starved::schedule_then_block, 10, "SECONDS", "lateness while jobs schedule, then block"),
-    ("block-after-await", starved::block_after_await, 10, "SECONDS", "lateness while they block after an await; no check"),
+    ("block-after-await", starved::block_after_await, 10, "SECONDS", "lateness while jobs await, then block; no check"),
     ("repeating", starved::repeating, 10, "SECONDS", "200,000 jobs that repeat"),
     ("task-races", tasks::task_races, 100_000, "RACES", "tasks against every way to end"),
     ("keyed-races", keyed::keyed_races, 100_000, "RACES", "keyed values against every way to end"),
