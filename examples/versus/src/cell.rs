@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::contender::{
-    Contender, Delayed, Fine, Joined, Limited, Ours, Plain, Split, Tracked, WithHandles,
-};
+use crate::contender::{Delayed, Fine, Joined, Limited, Ours, Plain, Split, Tracked, WithHandles};
 use crate::timeouts::{OfPingora, OfTokio};
 use crate::workload::{self, Figures, TOO_LATE, Workload, run};
 
@@ -62,7 +60,8 @@ impl Who {
     /// Returns whether it supports the workload.
     pub(crate) fn can(self, workload: Workload) -> bool {
         match self {
-            Who::Tracker => Tracked::CANCELS_ALL || workload != Workload::CancelAll,
+            // It cannot cancel all of its tasks.
+            Who::Tracker => workload != Workload::CancelAll,
             Who::OursFine => cfg!(all(feature = "timerfd", target_os = "linux")),
             Who::TokioTimeout | Who::PingoraTimeout => workload == Workload::Timeouts,
             _ => true,

@@ -21,8 +21,6 @@ pub(crate) trait Contender: Send + Sync + 'static {
     type Key: Send + 'static;
     /// Whether keys are kept until the job has ended.
     const KEEPS: bool = false;
-    /// Whether the whole can be cancelled.
-    const CANCELS_ALL: bool = true;
 
     fn new() -> Self;
     fn schedule(&self, at: Instant, job: impl Future<Output = ()> + Send + 'static) -> Self::Key;
@@ -41,13 +39,7 @@ pub(crate) trait Contender: Send + Sync + 'static {
     /// Removes the jobs that have ended, if the user has to do so.
     fn reap(&self) {}
     fn wait(self) -> impl Future<Output = ()> + Send;
-    /// Not called for contenders that [cannot](Contender::CANCELS_ALL) do so.
-    fn cancel_all(self) -> impl Future<Output = ()> + Send
-    where
-        Self: Sized,
-    {
-        self.wait()
-    }
+    fn cancel_all(self) -> impl Future<Output = ()> + Send;
     /// Returns the number of wake-ups of the driver, if there is one that counts them.
     fn turns(&self) -> Option<u64> {
         None
@@ -122,7 +114,6 @@ pub(crate) struct Tracked(TaskTracker);
 
 impl Contender for Tracked {
     type Key = JoinHandle<()>;
-    const CANCELS_ALL: bool = false;
 
     fn new() -> Tracked {
         Tracked(TaskTracker::new())
@@ -163,6 +154,10 @@ impl Contender for Tracked {
     async fn wait(self) {
         self.0.close();
         self.0.wait().await;
+    }
+
+    async fn cancel_all(self) {
+        unreachable!("`Who::can` says no");
     }
 }
 
