@@ -607,7 +607,7 @@ async fn timeouts<T: Timeouts>(size: usize) -> Figures {
     const LIMIT: Duration = Duration::from_millis(200);
     const ONE_IN: usize = 1_000;
     let tasks = size.min(1_000);
-    let calls = size / tasks;
+    let first = move |task| task * size / tasks;
     let timeouts = Arc::new(T::new());
     quiet().await;
     let watch = Stopwatch::start();
@@ -615,7 +615,7 @@ async fn timeouts<T: Timeouts>(size: usize) -> Figures {
         let timeouts = Arc::clone(&timeouts);
         tokio::spawn(async move {
             let mut elapsed = 0;
-            for call in task * calls..(task + 1) * calls {
+            for call in first(task)..first(task + 1) {
                 let hangs = call % ONE_IN == 0;
                 let work = async move {
                     if hangs {
