@@ -18,7 +18,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use schedgroup::keyed::{KeyedGroup, OnDuplicate};
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::time::{DelayQueue, delay_queue};
@@ -219,69 +218,99 @@ impl Requests for ByTimeout {
     }
 }
 
+/// What is measured in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Cell {
+    Bytes,
+    Reset,
+    Request,
+    Expire,
+    Awaited,
+}
+
+impl Cell {
+    const ALL: [Cell; 5] = [
+        Cell::Bytes,
+        Cell::Reset,
+        Cell::Request,
+        Cell::Expire,
+        Cell::Awaited,
+    ];
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    Ours,
+    Theirs,
+}
+
+impl Who {
+    const ALL: [Who; 2] = [Who::Ours, Who::Theirs];
+}
+
 /// A line of the table. Rows of one cell, which is measured in one process, follow each other.
 struct Row {
     what: &'static str,
-    cell: &'static str,
+    cell: Cell,
     figure: &'static str,
     must: f64,
     size: usize,
 }
 
 const ROWS: [Row; 8] = [
-    row("live bytes an entry", "bytes", "live", 1.0, 500_000),
-    row("resident bytes an entry", "bytes", "resident", 1.0, 500_000),
+    row("live bytes an entry", Cell::Bytes, "live", 1.0, 500_000),
+    row(
+        "resident bytes an entry",
+        Cell::Bytes,
+        "resident",
+        1.0,
+        500_000,
+    ),
     row(
         "reset by key, in no order, ns a call",
-        "reset",
+        Cell::Reset,
         "call",
         0.75,
         500_000,
     ),
     row(
         "reset by key, in no order, CPU ns each until quiet",
-        "reset",
+        Cell::Reset,
         "cpu",
         0.75,
         500_000,
     ),
     row(
         "insert + remove, a tenth open, answered in no order, ns",
-        "request",
+        Cell::Request,
         "call",
         1.0,
         1_000_000,
     ),
     row(
         "insert + remove, a tenth open, answered in no order, CPU ns until quiet",
-        "request",
+        Cell::Request,
         "cpu",
         1.0,
         1_000_000,
     ),
     row(
         "all expire at once, handler ready at once, CPU ns an entry",
-        "expire",
+        Cell::Expire,
         "cpu",
         0.5,
         500_000,
     ),
     row(
         "awaited request and its reply, CPU ns",
-        "awaited",
+        Cell::Awaited,
         "cpu",
         1.5,
         100_000,
     ),
 ];
 
-const fn row(
-    what: &'static str,
-    cell: &'static str,
-    figure: &'static str,
-    must: f64,
-    size: usize,
-) -> Row {
+const fn row(what: &'static str, cell: Cell, figure: &'static str, must: f64, size: usize) -> Row {
     Row {
         what,
         cell,
@@ -290,9 +319,6 @@ const fn row(
         size,
     }
 }
-
-const OURS: &str = "KeyedGroup";
-const THEIRS: &str = "peer";
 
 /// Measures and prints the chosen rows.
 pub(crate) fn print(choice: &Choice) -> ExitCode {
@@ -313,11 +339,16 @@ pub(crate) fn print(choice: &Choice) -> ExitCode {
     println!("|---|---:|---:|---:|---:|---:|");
     let mut cells = rows.clone();
     cells.dedup_by_key(|row| row.cell);
-    let mut measured: HashMap<(&str, &str, String), Vec<f64>> = HashMap::new();
+    let mut measured: HashMap<(Who, Cell, String), Vec<f64>> = HashMap::new();
     for _ in 0..rounds {
-        for (row, who) in cells.iter().flat_map(|row| [(row, THEIRS), (row, OURS)]) {
-            let figures = in_child(&["--keyed-cell", who, row.cell, &size(row).to_string()]);
-            let figures = figures.unwrap_or_else(|_| panic!("{who} failed at {}", row.cell));
+        for (row, who) in cells
+            .iter()
+            .flat_map(|row| [(row, Who::Theirs), (row, Who::Ours)])
+        {
+            let (contender, cell) = (format!("{who:?}"), format!("{:?}", row.cell));
+            let size = size(row).to_string();
+            let figures = in_child(&["--keyed-cell", &contender, &cell, &size]);
+            let figures = figures.unwrap_or_else(|_| panic!("{who:?} failed at {cell}"));
             for (figure, value) in figures {
                 let figures = measured.entry((who, row.cell, figure)).or_default();
                 figures.push(value);
@@ -327,13 +358,13 @@ pub(crate) fn print(choice: &Choice) -> ExitCode {
     for row in rows {
         let figures = |who| &measured[&(who, row.cell, row.figure.to_owned())];
         let median = |who| median(figures(who)).expect("a figure of each round");
-        let ratio = median_ratio(figures(OURS), figures(THEIRS));
+        let ratio = median_ratio(figures(Who::Ours), figures(Who::Theirs));
         println!(
             "| {} | {} | {:.1} | {:.1} | {:.2} | {:.2} |",
             row.what,
             size(row),
-            median(THEIRS),
-            median(OURS),
+            median(Who::Theirs),
+            median(Who::Ours),
             ratio.expect("a ratio of each round"),
             row.must,
         );
@@ -343,15 +374,24 @@ pub(crate) fn print(choice: &Choice) -> ExitCode {
 
 /// What a child process does; its parent wrote the arguments.
 pub(crate) fn measure_cell(who: &str, cell: &str, size: usize) -> ExitCode {
+    let who = Who::ALL
+        .into_iter()
+        .find(|known| format!("{known:?}") == who);
+    let cell = Cell::ALL
+        .into_iter()
+        .find(|known| format!("{known:?}") == cell);
+    let (Some(who), Some(cell)) = (who, cell) else {
+        return ExitCode::FAILURE;
+    };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let figures = match (who, cell) {
-        (OURS, "awaited") => awaited::<ByKey>(&runtime, size),
-        (_, "awaited") => awaited::<ByTimeout>(&runtime, size),
-        (OURS, _) => runtime.block_on(measure::<KeyedGroup<u64, Value>>(cell, size as u64)),
-        _ => runtime.block_on(measure::<Queue>(cell, size as u64)),
-    };
+    let figures = runtime.block_on(async {
+        match who {
+            Who::Ours => measure::<KeyedGroup<u64, Value>, ByKey>(cell, size as u64).await,
+            Who::Theirs => measure::<Queue, ByTimeout>(cell, size as u64).await,
+        }
+    });
     for (name, figure) in figures {
         println!("{name}={figure}");
     }
@@ -363,11 +403,11 @@ fn shuffled(size: u64, prime: u64) -> impl Iterator<Item = u64> {
     (0..size).map(move |at| at * prime % size)
 }
 
-async fn measure<C: Keyed>(cell: &str, size: u64) -> Vec<(&'static str, f64)> {
+async fn measure<C: Keyed, R: Requests>(cell: Cell, size: u64) -> Vec<(&'static str, f64)> {
     let per = |figure: f64| figure / size as f64;
     let start = Instant::now();
     match cell {
-        "bytes" => {
+        Cell::Bytes => {
             meter::count_bytes();
             let contender = C::new();
             let (live, resident) = (meter::live_bytes(), meter::resident_bytes());
@@ -382,7 +422,7 @@ async fn measure<C: Keyed>(cell: &str, size: u64) -> Vec<(&'static str, f64)> {
             assert_eq!(contender.remove(0), Some([0; 2]));
             vec![("live", per(live)), ("resident", per(resident))]
         }
-        "reset" => {
+        Cell::Reset => {
             let contender = C::new();
             for key in 0..size {
                 contender.insert(key, [key; 2], start + FAR);
@@ -402,7 +442,7 @@ async fn measure<C: Keyed>(cell: &str, size: u64) -> Vec<(&'static str, f64)> {
             quiet().await;
             vec![("call", per(call)), ("cpu", per(watch.cpu()))]
         }
-        "request" => {
+        Cell::Request => {
             // As many are open at a time, and the replies come in another order than the requests.
             let open = size / 10;
             let contender = C::new();
@@ -422,7 +462,7 @@ async fn measure<C: Keyed>(cell: &str, size: u64) -> Vec<(&'static str, f64)> {
             quiet().await;
             vec![("call", per(call)), ("cpu", per(watch.cpu()))]
         }
-        _ => {
+        Cell::Expire => {
             let contender = C::new();
             let at = start + Duration::from_secs(2);
             for key in 0..size {
@@ -438,29 +478,29 @@ async fn measure<C: Keyed>(cell: &str, size: u64) -> Vec<(&'static str, f64)> {
             }
             vec![("cpu", per(watch.cpu()))]
         }
+        Cell::Awaited => vec![("cpu", per(awaited::<R>(size).await))],
     }
 }
 
-fn awaited<R: Requests>(runtime: &Runtime, size: usize) -> Vec<(&'static str, f64)> {
-    runtime.block_on(async {
-        let requests = Arc::new(R::new());
-        quiet().await;
-        let watch = Stopwatch::start();
-        let asked: Vec<_> = (0..size as u64)
-            .map(|id| {
-                let requests = Arc::clone(&requests);
-                tokio::spawn(async move { requests.ask(id, FAR).await })
-            })
-            .collect();
-        for id in 0..size as u64 {
-            while !requests.reply(id, id) {
-                tokio::task::yield_now().await;
-            }
+/// Returns the CPU time of requests and their replies.
+async fn awaited<R: Requests>(size: u64) -> f64 {
+    let requests = Arc::new(R::new());
+    quiet().await;
+    let watch = Stopwatch::start();
+    let asked: Vec<_> = (0..size)
+        .map(|id| {
+            let requests = Arc::clone(&requests);
+            tokio::spawn(async move { requests.ask(id, FAR).await })
+        })
+        .collect();
+    for id in 0..size {
+        while !requests.reply(id, id) {
+            tokio::task::yield_now().await;
         }
-        for (id, asked) in asked.into_iter().enumerate() {
-            assert_eq!(asked.await.ok().flatten(), Some(id as u64));
-        }
-        quiet().await;
-        vec![("cpu", watch.cpu() / size as f64)]
-    })
+    }
+    for (id, asked) in (0..).zip(asked) {
+        assert_eq!(asked.await.ok().flatten(), Some(id));
+    }
+    quiet().await;
+    watch.cpu()
 }
