@@ -534,6 +534,47 @@ async fn a_transaction_tells_with_its_commit_whatever_others_did() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_workers_with_schedules_do_not_wake_each_other() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let there = Queue::open(&database).await.expect("it opens");
+    let year = 365 * 86_400 * SECOND;
+    let running = [&queue, &there].map(|queue| {
+        let worker = noting(queue, &Log::new()).every("a", year, &Note(1));
+        spawn(worker.every("b", year, &Note(2)))
+    });
+    let filled = || async { queue.counts().await.expect("counts").pending == 2 };
+    support::until("both schedules have a job", filled).await;
+    // Longer than the time between two looks.
+    let mut changes = queue.store().changes();
+    let mut until_quiet = async || {
+        let begun = Instant::now();
+        while timeout(3 * SECOND, changes.changed()).await.is_ok() {
+            let took = begun.elapsed();
+            assert!(took < 15 * SECOND, "still woken after {took:?}");
+        }
+    };
+    until_quiet().await;
+    let one = async || {
+        let job = there.enqueue(Note(3)).queue("of nobody");
+        job.unique("one").await.is_ok()
+    };
+    assert!(one().await);
+    until_quiet().await;
+    // Duplicates that are rejected change nothing, either.
+    let before = *queue.store().changes().borrow();
+    for _ in 0..4 {
+        assert!(!one().await);
+    }
+    sleep(500 * MILLI).await;
+    assert_eq!(*queue.store().changes().borrow(), before);
+    for running in running {
+        running.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_may_create_nothing_works_on_tables_that_are_up_to_date() {
     let Some((database, _owner)) = opened().await else {
         return;
