@@ -230,8 +230,9 @@ impl<'a> Enqueue<'a> {
         accepted(enqueued, job.key)
     }
 
-    /// Enqueues the job within a Postgres transaction of yours, so it exists if and only if that is committed. The commit
-    /// notifies the workers.
+    /// Enqueues the job within a Postgres transaction of yours, so it exists if and only if that is committed. If the job is
+    /// due within a minute, or replaces another one, the commit notifies the workers. Such commits run one after the other
+    /// in the whole database, since `NOTIFY` takes a lock on it.
     ///
     /// # Examples
     ///

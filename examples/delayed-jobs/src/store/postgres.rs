@@ -280,8 +280,8 @@ struct CallerTransaction<'a> {
 
 impl Execute for CallerTransaction<'_> {
     fn query(&self, _: Purpose, sql: impl Into<Text>, values: Vec<Value>) -> Answer<'_, Vec<Row>> {
-        // Every transaction notifies, with its commit. If transactions shared a notification, one that is rolled back
-        // could suppress that of another.
+        // Every transaction with news notifies, with its commit. If transactions shared a notification, one that is rolled
+        // back could suppress that of another.
         let sql = for_postgres(&sql.into(), self.schema, Some(""));
         Box::pin(async move {
             let mut connection = self.connection.lock().await;
@@ -290,14 +290,15 @@ impl Execute for CallerTransaction<'_> {
     }
 }
 
-/// Enqueues a job within the caller's transaction. Workers are notified at the commit.
+/// Enqueues a job within the caller's transaction. Workers are notified at the commit if the job is due soon.
 pub(crate) async fn enqueue_in(
     connection: &mut PgConnection,
     schema: Option<&str>,
     job: &NewJob,
 ) -> Result<Enqueued, StoreError> {
     let connection = AsyncMutex::new(connection);
-    sql::enqueue(&CallerTransaction { connection, schema }, job, true).await
+    let soon = sql::is_soon(job, job.created_at);
+    sql::enqueue(&CallerTransaction { connection, schema }, job, soon).await
 }
 
 /// Ends a claim within the caller's transaction.

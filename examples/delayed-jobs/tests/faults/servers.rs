@@ -534,6 +534,29 @@ async fn a_transaction_tells_with_its_commit_whatever_others_did() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_tells_of_a_job_only_if_it_is_due_soon() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let there = Queue::open(&database).await.expect("it opens");
+    let seen = || *queue.store().changes().borrow();
+    support::until("it listens", || async { seen() > 0 }).await;
+    let before = seen();
+    let mut client = support::client(&database).await;
+    let mut enqueue = async |after| {
+        let mut transaction = client.begin().await.expect("a transaction");
+        let job = there.enqueue(Note(1)).after(after);
+        job.in_postgres(&mut transaction).await.expect("enqueued");
+        transaction.commit().await.expect("committed");
+    };
+    enqueue(3 * 86_400 * SECOND).await;
+    sleep(500 * MILLI).await;
+    assert_eq!(seen(), before);
+    enqueue(30 * SECOND).await;
+    support::until("it is told", || async { seen() > before }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_workers_with_schedules_do_not_wake_each_other() {
     let Some((database, queue)) = opened().await else {
         return;

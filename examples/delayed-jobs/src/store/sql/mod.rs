@@ -27,6 +27,8 @@ mod value;
 
 pub(super) use execute::{ABANDONED, Database, Execute, Purpose, Text};
 pub(super) use store::Sql;
+#[cfg(feature = "postgres")]
+pub(super) use store::is_soon;
 #[cfg(test)]
 pub(super) use text::all as all_statements;
 #[cfg(feature = "postgres")]

@@ -39,11 +39,16 @@ const SOON: Duration = Duration::from_secs(60);
 /// ten thousand would not be inserted within the timeout of a statement.
 const WAITING_ROWS: usize = 1000;
 
+/// Returns whether other workers are to be notified of a job that is enqueued now.
+pub(in crate::store) fn is_soon(job: &NewJob, now: Micros) -> bool {
+    job.run_at <= now.after(SOON)
+}
+
 impl<D: Database> Sql<D> {
     async fn enqueue_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, StoreError> {
         let mut outcomes = Vec::with_capacity(jobs.len());
-        let until = self.clock().now().after(SOON);
-        let is_soon = |jobs: &[NewJob]| jobs.iter().any(|job| job.run_at <= until);
+        let now = self.clock().now();
+        let is_soon = |jobs: &[NewJob]| jobs.iter().any(|job| is_soon(job, now));
         for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
             match chunk {
                 [job] if job.key.is_none() && job.after.is_none() => {
