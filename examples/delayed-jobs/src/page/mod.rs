@@ -4,8 +4,8 @@
 //!
 //! The page is three files that are compiled into the program, and works without internet access. It accepts only requests
 //! for host names of this machine, unless others are added, so another site cannot reach it by a name that it lets point
-//! to this machine (DNS rebinding). If other machines can reach it, it needs a token. It shows one payload at a time, and
-//! only as far as [`Page::redact`] allows.
+//! to this machine (DNS rebinding). [`Page::serve`] needs a token if other machines can reach the page. [`Page::router`] does
+//! not, so **set one there too**. The page shows one payload at a time, and only as far as [`Page::redact`] allows.
 //!
 //! ```no_run
 //! # async fn example(queue: delayed_jobs::Queue) -> Result<(), Box<dyn std::error::Error>> {
@@ -123,6 +123,20 @@ impl Page {
     }
 
     /// Returns the page as a router for a server of your own, to be served at the root.
+    ///
+    /// **Without a [`token`](Page::token) everybody who can reach your server can read all jobs, and cancel, retry and delete
+    /// them.** A router does not know where it is served, so unlike [`serve`](Page::serve) it cannot insist on a token. The
+    /// check of the host name does not help: a client that is no browser sends any name. Set a token, unless your server
+    /// listens on a loopback address only, or has its own check of who asks in front of the router.
+    ///
+    /// ```no_run
+    /// # use delayed_jobs::page::Page;
+    /// # async fn example(page: Page, token: String) -> std::io::Result<()> {
+    /// let router = page.host("jobs.example.org").token(token).router();
+    /// let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
+    /// axum::serve(listener, router).await
+    /// # }
+    /// ```
     pub fn router(self) -> Router {
         let html = include_str!("page.html");
         let script = include_str!("page.js");
