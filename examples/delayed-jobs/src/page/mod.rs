@@ -1,4 +1,4 @@
-//! A web page that shows and manages jobs. It has counts and rates, the jobs that are due next, lateness, workers and
+//! A web page that shows and manages jobs. It has counts, the jobs that are due next, lateness, workers and
 //! schedules, a search, the history of each job, and buttons. It also has routes for other programs: `/live`, `/ready`,
 //! and `/metrics` for Prometheus.
 //!

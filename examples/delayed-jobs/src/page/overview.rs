@@ -1,6 +1,6 @@
 //! The query that all open pages share, so that ten pages cost as much as one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -20,8 +20,6 @@ const OFTEN: Duration = Duration::from_millis(400);
 
 /// The queries take at most one part in this many of the time.
 const SELDOM: u32 = 20;
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// The maximum length of a text; longer texts are cut.
 pub(super) const LONGEST: usize = 200;
@@ -52,7 +50,6 @@ pub(super) struct Overview {
     pub(super) oldest_due: u64,
     pub(super) workers: Vec<WorkerRow>,
     schedules: Vec<ScheduleRow>,
-    flow: Flow,
 }
 
 /// A queue, and its limits in words and in numbers.
@@ -64,17 +61,8 @@ pub(super) struct QueueView {
     limits: Limits,
 }
 
-/// The jobs that were enqueued and that ended within a time of a minute at most.
-#[derive(Clone, Default, Serialize)]
-struct Flow {
-    enqueued: i64,
-    ended: i64,
-    /// In microseconds.
-    within: u64,
-}
-
 impl Overview {
-    async fn look(queue: &Queue, ids: &mut Ids) -> Result<Overview, StoreError> {
+    async fn look(queue: &Queue) -> Result<Overview, StoreError> {
         let list = async |state| {
             let filter = Filter {
                 state: Some(state),
@@ -90,7 +78,6 @@ impl Overview {
         let oldest = pending.first().map(|row| now.since(row.run_at));
         let oldest = oldest.unwrap_or_default().as_micros();
         let counts = queue.counts().await?;
-        let last = queue.store().last_id().await?;
         let mut schedules = queue.schedules().await?;
         for schedule in &mut schedules {
             // The payload of the schedule is not shown here.
@@ -99,7 +86,6 @@ impl Overview {
         }
         Ok(Overview {
             now,
-            flow: ids.flow(last, counts.unfinished()),
             workers: queue.workers().await?,
             schedules,
             counts,
@@ -162,39 +148,7 @@ pub(super) fn cut(mut text: String, most: usize) -> String {
 
 /// The last look. Who asks for a new one waits for it, and looks that are asked for meanwhile are the same one.
 #[derive(Default)]
-pub(super) struct Shared(Mutex<Last>);
-
-#[derive(Default)]
-struct Last {
-    look: Option<Look>,
-    ids: Ids,
-}
-
-/// The last ids and the numbers of unfinished jobs at the looks of a minute.
-#[derive(Default)]
-struct Ids(VecDeque<(Instant, i64, i64)>);
-
-impl Ids {
-    /// Computes the jobs that came and ended in the last minute. A job that came after the first query of the minute
-    /// and is no longer unfinished has ended.
-    fn flow(&mut self, JobId(last): JobId, unfinished: u64) -> Flow {
-        let now = Instant::now();
-        let unfinished = i64::try_from(unfinished).unwrap_or(i64::MAX);
-        self.0.push_back((now, last, unfinished));
-        while self.0.front().is_some_and(|(at, ..)| now - *at > MINUTE) {
-            self.0.pop_front();
-        }
-        let Some((at, first, before)) = self.0.front() else {
-            return Flow::default();
-        };
-        let enqueued = (last - first).max(0);
-        Flow {
-            enqueued,
-            ended: (enqueued + before - unfinished).max(0),
-            within: u64::try_from((now - *at).as_micros()).unwrap_or(u64::MAX),
-        }
-    }
-}
+pub(super) struct Shared(Mutex<Option<Look>>);
 
 struct Look {
     overview: Overview,
@@ -205,15 +159,14 @@ struct Look {
 impl Shared {
     pub(super) async fn get(&self, queue: &Queue) -> Result<Overview, StoreError> {
         let mut last = self.0.lock().await;
-        let Last { look, ids } = &mut *last;
-        if let Some(look) = look
+        if let Some(look) = &*last
             && look.at.elapsed() < OFTEN.max(SELDOM * look.cost)
         {
             return Ok(look.overview.clone());
         }
         let begun = Instant::now();
-        let overview = Overview::look(queue, ids).await?;
-        *look = Some(Look {
+        let overview = Overview::look(queue).await?;
+        *last = Some(Look {
             overview: overview.clone(),
             at: Instant::now(),
             cost: begun.elapsed(),
@@ -223,6 +176,6 @@ impl Shared {
 
     /// Discards the last result, since a visitor has changed something and wants to see it.
     pub(super) async fn forget(&self) {
-        self.0.lock().await.look = None;
+        *self.0.lock().await = None;
     }
 }

@@ -338,9 +338,6 @@ async function ask() {
   byId("oldest").textContent = overview.oldest_due > 1e6
     ? `the first due job has waited for ${duration(overview.oldest_due)}` : "no due job waits";
   byId("oldest").className = overview.oldest_due > 10e6 ? "wrong" : "";
-  const { enqueued, ended, within } = overview.flow;
-  byId("flow").textContent = within
-    ? `within the last ${duration(within)} ${enqueued.toLocaleString("en")} came and ${ended.toLocaleString("en")} ended` : "";
   rows("workers", overview.workers, (worker) => [worker.name, worker.host, worker.queues, element("span", duration(overview.now - worker.began_at))]);
   rows("schedules", overview.schedules, (schedule) => {
     const act = (word, label) => button(word, `/api/schedules/${encodeURIComponent(schedule.name)}/${word.split(" ")[0]}`, `${label} schedule ${schedule.name}`);

@@ -283,10 +283,6 @@ impl Store for MemoryStore {
         now(table.schedules.iter().map(row).collect())
     }
 
-    fn last_id(&self) -> Answer<'_, JobId> {
-        now(JobId(self.table().last))
-    }
-
     fn pause(&self, queue: &str) -> Answer<'_, ()> {
         self.table().paused.insert(queue.to_owned());
         now(())

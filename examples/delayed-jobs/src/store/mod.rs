@@ -164,9 +164,6 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Lists the schedules.
     fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>>;
 
-    /// Returns the id of the latest job, or 0. The difference of two such ids is the number of jobs that came in between.
-    fn last_id(&self) -> Answer<'_, JobId>;
-
     /// Pauses a queue.
     fn pause(&self, queue: &str) -> Answer<'_, ()>;
 

@@ -143,7 +143,6 @@ forward! {
     leave(worker: &str) -> ();
     workers(now: Micros) -> Vec<WorkerRow>;
     schedules() -> Vec<ScheduleRow>;
-    last_id() -> JobId;
     pause(queue: &str) -> ();
     resume(queue: &str) -> ();
     set_limit(queue: &str, limit: Limit) -> ();

@@ -278,17 +278,6 @@ async fn search_and_detail(browser: &Client, queue: &Queue, far: JobId) {
     shows(browser, "#workers tbody tr td:nth-child(3)", "default 16").await;
     let spec = "#schedules tr[data-id='rare'] td:nth-child(2)";
     shows(browser, spec, "every 86400000000000 us: note in default").await;
-    // One more that is done at once is one that came and one that ended.
-    let numbers = async || {
-        let flow = text(browser, "#flow").await.unwrap_or_default();
-        let numbers = flow.split(' ').filter_map(|word| word.parse::<u32>().ok());
-        numbers.rev().take(2).sum::<u32>()
-    };
-    let before = numbers().await;
-    queue.enqueue(Note(50)).await.expect("enqueued");
-    let flows = || async { numbers().await >= before + 2 };
-    support::until("one came and ended", flows).await;
-
     let many = (0..30).map(|n| {
         let job = queue.enqueue(Note(n)).after(Duration::from_secs(7200));
         job.queue("many").unique(format!("many:{n}"))

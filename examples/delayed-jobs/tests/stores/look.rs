@@ -129,14 +129,6 @@ pub(crate) async fn workers_are_seen_while_they_live(store: Opened) {
     assert_eq!(names(0).await, ["c"], "`a` is forgotten");
 }
 
-pub(crate) async fn the_last_id_tells_how_many_have_come(store: Opened) {
-    let before = store.last_id().await.expect("an answer");
-    assert_eq!(before, JobId(0));
-    put(&store, job(0)).await;
-    let id = put(&store, job(0)).await.id();
-    assert_eq!(store.last_id().await.expect("an answer"), id);
-}
-
 /// Looks for a text until there is no more to look at, and returns what was found and in how many steps.
 async fn find(store: &Opened, filter: &Filter, text: &str, since: i64) -> (Vec<JobId>, usize) {
     let mut search = Search {

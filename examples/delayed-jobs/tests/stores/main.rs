@@ -152,7 +152,6 @@ promises![
     a_job_that_replaces_one_that_waits_waits_for_nothing,
     workers_are_seen_while_they_live,
     a_worker_shows_its_present_concurrency,
-    the_last_id_tells_how_many_have_come,
 ];
 
 const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);

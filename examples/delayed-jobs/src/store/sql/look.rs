@@ -39,8 +39,6 @@ select name, host, queues, began_at, until from delayed_jobs_workers where until
 pub(super) const SCHEDULES: &str =
     "select name, spec, slot, paused from delayed_jobs_schedules order by name";
 
-pub(super) const LAST_ID: &str = "select coalesce(max(id), 0) from delayed_jobs";
-
 pub(super) fn values_of(worker: &WorkerRow) -> Vec<Value> {
     values![
         worker.name.as_str(),
@@ -68,11 +66,4 @@ pub(super) fn schedule(mut row: Row) -> Result<ScheduleRow, StoreError> {
         slot: row.maybe_int()?.map(Micros),
         paused: row.int()? == 1,
     })
-}
-
-/// Those that are used again and again, but for what reads other tables than that of jobs, which are small, and for what
-/// counts all rows, which is done seldom and apart.
-#[cfg(test)]
-pub(super) fn all() -> Vec<String> {
-    vec![LAST_ID.to_owned()]
 }

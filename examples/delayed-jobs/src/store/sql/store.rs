@@ -442,15 +442,6 @@ impl<D: Database> Store for Sql<D> {
         })
     }
 
-    fn last_id(&self) -> Answer<'_, JobId> {
-        Box::pin(async move {
-            match one(&self.database, Purpose::Look, look::LAST_ID, Vec::new()).await? {
-                Some(mut row) => row.id(),
-                None => Ok(JobId(0)),
-            }
-        })
-    }
-
     fn pause(&self, queue: &str) -> Answer<'_, ()> {
         let values = values![queue];
         Box::pin(async move { self.write(PAUSE, values).await.map(drop) })

@@ -594,6 +594,5 @@ pub(in crate::store) fn all() -> Vec<String> {
     .to_vec();
     all.extend(super::filter::all());
     all.extend(super::limit::all());
-    all.extend(super::look::all());
     all
 }
