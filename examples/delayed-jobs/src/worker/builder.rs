@@ -127,6 +127,9 @@ impl Worker {
 
     /// Registers `handler` for the jobs with the payload `T`.
     ///
+    /// Each run is within a `tracing` span `job` of the level `INFO`, with the fields `job` (the id), `kind` and `attempt`. It
+    /// is entered for each poll.
+    ///
     /// # Panics
     ///
     /// If there is a handler for them already.

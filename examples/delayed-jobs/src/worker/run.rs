@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::engine::Engine;
 use super::error_text::{drop_quietly, error_text, panic_text};
@@ -163,7 +164,10 @@ fn log_end(job: &Claimed, verdict: &Verdict, took: Duration) {
 async fn supervise(engine: &Engine, job: &Claimed, context: Context, stops: &Stops) -> End {
     let handler = engine.handlers.of(&job.kind);
     let timeout = job.timeout.or(handler.and_then(|handler| handler.timeout));
+    let (id, kind, attempt) = (job.lease.id, &job.kind, job.attempt);
     let work = async { engine.handlers.start(job, context)?.await };
+    // What the handler logs then tells its job.
+    let work = work.instrument(tracing::info_span!("job", job = %id, kind, attempt));
     // When the time is over, this yields to the runtime once, and a result that is there comes first. So a run that ends
     // at the very moment of its timeout has ended.
     let out_of_time = async {

@@ -111,6 +111,40 @@ async fn a_failed_job_comes_back_with_growing_waits_and_is_dead_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_handler_logs_tells_its_job() {
+    // While there is one subscriber, tracing asks only the thread that comes to a span first whether it is on, and remembers
+    // that. The other tests have no subscriber, so this one has a second one: then tracing asks both.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+    let (mut logged, log) = std::io::pipe().expect("a pipe");
+    let lines = tracing_subscriber::fmt()
+        .with_writer(std::sync::Mutex::new(log))
+        .with_ansi(false)
+        .without_time();
+    let subscribed = tracing::subscriber::set_default(lines.finish());
+    let queue = testkit::queue();
+    let id = put(&queue, 1, Duration::ZERO).await;
+    let worker = queue.worker().register(|job: Job<Note>| async move {
+        tracing::info!("before");
+        sleep(SECOND).await;
+        tracing::info!("after");
+        match job.attempt() {
+            1 => Err(Failure::new("not yet")),
+            _ => Ok(()),
+        }
+    });
+    testkit::drain(worker).await.expect("drained");
+    drop(subscribed);
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut logged, &mut text).expect("lines");
+    for attempt in [1, 2] {
+        for word in ["before", "after"] {
+            let line = format!("job{{job={id} kind=\"note\" attempt={attempt}}}: worker: {word}\n");
+            assert!(text.contains(&line), "no {line} in {text}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_may_say_when_to_come_back_and_that_there_is_no_hope() {
     let (queue, log) = (testkit::queue(), Log::new());
     put(&queue, 1, Duration::ZERO).await;
