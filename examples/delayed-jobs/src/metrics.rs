@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::store::Verdict;
+
 /// The number of buckets per power of two. So a quantile has an error of at most an eighth.
 const SPLIT: u64 = 8;
 const BUCKETS: usize = 8 * 40;
@@ -16,14 +18,45 @@ pub struct Metrics {
     max: AtomicU64,
     overdue: AtomicU64,
     started: AtomicU64,
-    done: AtomicU64,
-    failed: AtomicU64,
-    dead: AtomicU64,
-    cancelled: AtomicU64,
-    snoozed: AtomicU64,
-    released: AtomicU64,
+    /// By [`Outcome`].
+    ended: [AtomicU64; 6],
     reclaimed: AtomicU64,
     lost: AtomicU64,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outcome {
+    Done,
+    Failed,
+    Dead,
+    Cancelled,
+    Snoozed,
+    Released,
+}
+
+impl Outcome {
+    pub(crate) fn of(verdict: &Verdict) -> Outcome {
+        match verdict {
+            Verdict::Done { .. } => Outcome::Done,
+            Verdict::Retry { .. } => Outcome::Failed,
+            Verdict::Dead { .. } => Outcome::Dead,
+            Verdict::Cancelled => Outcome::Cancelled,
+            Verdict::Snoozed { .. } => Outcome::Snoozed,
+            Verdict::Released => Outcome::Released,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Failed => "failed",
+            Outcome::Dead => "dead",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Snoozed => "snoozed",
+            Outcome::Released => "released",
+        }
+    }
 }
 
 /// The counts of [`Metrics`] at one moment.
@@ -68,12 +101,7 @@ impl Metrics {
             max: zero(),
             overdue: zero(),
             started: zero(),
-            done: zero(),
-            failed: zero(),
-            dead: zero(),
-            cancelled: zero(),
-            snoozed: zero(),
-            released: zero(),
+            ended: std::array::from_fn(|_| zero()),
             reclaimed: zero(),
             lost: zero(),
         }
@@ -95,17 +123,17 @@ impl Metrics {
         self.started.fetch_add(1, Relaxed);
     }
 
-    /// Counts the end of a run by its outcome.
-    pub(crate) fn end(&self, outcome: &'static str) {
-        let count = match outcome {
-            "done" => &self.done,
-            "failed" => &self.failed,
-            "dead" => &self.dead,
-            "cancelled" => &self.cancelled,
-            "snoozed" => &self.snoozed,
-            _ => &self.released,
-        };
-        count.fetch_add(1, Relaxed);
+    /// Counts the end of a run by its outcome. A run that did not end by itself has no duration.
+    pub(crate) fn end(&self, kind: &str, outcome: Outcome, took: Option<Duration>) {
+        let of = || kind.to_owned();
+        let word = outcome.word();
+        metrics::counter!("delayed_jobs_ended_total", "kind" => of(), "outcome" => word)
+            .increment(1);
+        if let Some(took) = took {
+            metrics::histogram!("delayed_jobs_run_seconds", "kind" => of())
+                .record(took.as_secs_f64());
+        }
+        self.ended[outcome as usize].fetch_add(1, Relaxed);
     }
 
     pub(crate) fn reclaim(&self) {
@@ -126,16 +154,17 @@ impl Metrics {
             .map(|count| count.load(Relaxed))
             .collect();
         let max = self.max.load(Relaxed);
+        let ended = |outcome| self.ended[outcome as usize].load(Relaxed);
         let buckets = counts.iter().enumerate().filter(|(_, count)| **count > 0);
         Snapshot {
             started: self.started.load(Relaxed),
             overdue: self.overdue.load(Relaxed),
-            done: self.done.load(Relaxed),
-            failed: self.failed.load(Relaxed),
-            dead: self.dead.load(Relaxed),
-            cancelled: self.cancelled.load(Relaxed),
-            snoozed: self.snoozed.load(Relaxed),
-            released: self.released.load(Relaxed),
+            done: ended(Outcome::Done),
+            failed: ended(Outcome::Failed),
+            dead: ended(Outcome::Dead),
+            cancelled: ended(Outcome::Cancelled),
+            snoozed: ended(Outcome::Snoozed),
+            released: ended(Outcome::Released),
             reclaimed: self.reclaimed.load(Relaxed),
             lost: self.lost.load(Relaxed),
             p50: quantile(&counts, 0.5).min(max),
@@ -150,14 +179,6 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.snapshot().fmt(f)
     }
-}
-
-/// Passes the end of a run to the metrics recorder of the program, if one is installed.
-pub(crate) fn ended(kind: &str, outcome: &'static str, took: Duration) {
-    let kind = || kind.to_owned();
-    metrics::counter!("delayed_jobs_ended_total", "kind" => kind(), "outcome" => outcome)
-        .increment(1);
-    metrics::histogram!("delayed_jobs_run_seconds", "kind" => kind()).record(took.as_secs_f64());
 }
 
 /// Returns the bucket of a value. The first buckets have one value each, later ones an eighth of a power of two.

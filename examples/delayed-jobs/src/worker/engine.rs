@@ -26,7 +26,7 @@ use super::settings::Settings;
 use crate::handler::Handlers;
 use crate::job::{JobId, State};
 use crate::lock::lock;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
 use crate::store::{
     Answer, Change, Claim, Claimed, Ended, Filter, Lease, Lot, Store, StoreError, Suspects,
     Verdict, WorkerRow,
@@ -88,6 +88,7 @@ pub(super) enum Round {
 #[derive(Debug)]
 struct Held {
     lease: Lease,
+    kind: String,
     stops: Stops,
 }
 
@@ -165,12 +166,14 @@ impl HeldJobs {
     }
 
     /// Returns the jobs whose runs are over, but whose ends are not in the store.
-    fn stopped(&self) -> Vec<Lease> {
+    fn stopped(&self) -> Vec<(Lease, String)> {
         let held = self.lock();
         let stopped = held
             .values()
             .filter(|held| held.stops.over.load(Ordering::SeqCst));
-        stopped.map(|held| held.lease).collect()
+        stopped
+            .map(|held| (held.lease, held.kind.clone()))
+            .collect()
     }
 
     /// Returns what stops the run of a job, if it runs under `lease` or no lease is given. The caller uses it outside
@@ -430,6 +433,7 @@ impl Engine {
         }
         let held = Held {
             lease: job.lease,
+            kind: job.kind.clone(),
             stops: stops.clone(),
         };
         lane.held.fetch_add(1, Ordering::SeqCst);
@@ -819,7 +823,7 @@ impl Engine {
     /// timeout: a job that is not given back is taken when its lease expires.
     pub(super) async fn release(self: &Arc<Self>) {
         let mut calls = JoinSet::new();
-        for lease in self.held.stopped() {
+        for (lease, kind) in self.held.stopped() {
             let engine = Arc::clone(self);
             calls.spawn(async move {
                 let ended = Ended {
@@ -830,7 +834,7 @@ impl Engine {
                 };
                 // It is not given back if its end was in the store already.
                 if engine.store.finish(ended).await? {
-                    engine.metrics.end("released");
+                    engine.metrics.end(&kind, Outcome::Released, None);
                 }
                 engine.held.remove(lease);
                 Ok(())

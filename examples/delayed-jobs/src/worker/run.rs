@@ -18,6 +18,7 @@ use super::error_text::{drop_quietly, error_text, panic_text};
 use super::outage::with_jitter;
 use super::settings::Settings;
 use crate::handler::{Context, Output};
+use crate::metrics::Outcome;
 use crate::retry::{Failure, Next};
 use crate::store::{Claimed, Ended, Lease, Verdict};
 
@@ -261,14 +262,7 @@ fn judge(
 /// Writes the verdict to the store. It retries until the store answers. If the store answers other calls, it retries for
 /// no longer than a lease, or ten seconds if the lease is shorter.
 async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration, stops: &Stops) {
-    let outcome = match &verdict {
-        Verdict::Done { .. } => "done",
-        Verdict::Retry { .. } => "failed",
-        Verdict::Dead { .. } => "dead",
-        Verdict::Cancelled => "cancelled",
-        Verdict::Snoozed { .. } => "snoozed",
-        Verdict::Released => "released",
-    };
+    let outcome = Outcome::of(&verdict);
     let ended = Ended {
         lease: job.lease,
         at: engine.clock.now(),
@@ -287,15 +281,14 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
             Ok(is_written) => {
                 let outcome = match is_written {
                     // The handler has committed its transaction, so the job is done, whatever the handler returned.
-                    false if stops.completed.load(Ordering::SeqCst) => "done",
+                    false if stops.completed.load(Ordering::SeqCst) => Outcome::Done,
                     // Within the lease it is an earlier call that has written the end, and whose answer was lost.
                     false if !is_unanswered || begun.elapsed() >= lease => {
                         return tracing::warn!(job = %job.lease.id, "another worker has the job by now");
                     }
                     _ => outcome,
                 };
-                engine.metrics.end(outcome);
-                return crate::metrics::ended(&job.kind, outcome, took);
+                return engine.metrics.end(&job.kind, outcome, Some(took));
             }
             Err(error) => {
                 is_unanswered = true;

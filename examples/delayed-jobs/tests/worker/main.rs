@@ -4,6 +4,7 @@
 mod changes;
 #[path = "../support/notes.rs"]
 mod notes;
+mod recorded;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
