@@ -78,8 +78,8 @@ pub(super) enum Round {
     Claim(usize),
     /// Looks for jobs that are due soon, and for leases of lost workers.
     Look,
-    /// Enqueues the next jobs of the schedules.
-    Fill,
+    /// Enqueues the next job of this schedule.
+    Fill(usize),
     /// Runs a job alone whose workers were lost.
     Alone,
 }
@@ -539,7 +539,9 @@ impl Engine {
         for id in self.limited(asked).await? {
             self.cancel(id);
         }
-        self.fill_slots().await?;
+        for at in 0..self.schedules.len() {
+            self.fill_slot(at).await?;
+        }
         let limits = self.limited(self.store.limits()).await?;
         for (at, lane) in self.lanes.iter().enumerate() {
             let limit = limits.iter().find(|(queue, _)| *queue == lane.queue);
@@ -689,38 +691,36 @@ impl Engine {
         Ok(())
     }
 
-    /// Requests the next jobs of the schedules, since a run of a schedule has begun or ended.
-    pub(super) fn fill_after(self: &Arc<Self>, kind: &str) {
-        if self.schedules.iter().all(|schedule| schedule.kind != kind) {
-            return;
-        }
-        let engine = Arc::clone(self);
-        let round = async move {
-            if let Err(error) = engine.fill_slots().await {
-                // The next look at the store tries again.
-                engine.outage.failed("no slot could be filled", &error);
+    /// Requests the next jobs of the schedules of a kind, since a run of this kind has begun or ended.
+    pub(super) fn request_slots(self: &Arc<Self>, kind: &str) {
+        for (at, schedule) in self.schedules.iter().enumerate() {
+            if schedule.kind != kind {
+                continue;
             }
-        };
-        self.rounds.delay(
-            Round::Fill,
-            Duration::ZERO,
-            round,
-            OnDuplicate::KeepEarliest,
-        );
+            let engine = Arc::clone(self);
+            let round = async move {
+                if let Err(error) = engine.fill_slot(at).await {
+                    // The next look at the store tries again.
+                    engine.outage.failed("no slot could be filled", &error);
+                }
+            };
+            let now = Duration::ZERO;
+            self.rounds
+                .delay(Round::Fill(at), now, round, OnDuplicate::KeepEarliest);
+        }
     }
 
-    async fn fill_slots(self: &Arc<Self>) -> Result<(), StoreError> {
-        for (number, schedule) in (1..).zip(&self.schedules) {
-            let last = match schedule.needs_last() {
-                true => self.limited(self.store.last_slot(&schedule.name)).await?,
-                false => None,
-            };
-            let slot = schedule.next(self.clock.now(), last);
-            let due = slot.slot;
-            if self.limited(self.store.fill_slot(slot)).await? {
-                // No job has this id. The hint only says when to look.
-                self.hint_for(schedule.queue, JobId(-number), due);
-            }
+    async fn fill_slot(self: &Arc<Self>, at: usize) -> Result<(), StoreError> {
+        let schedule = &self.schedules[at];
+        let last = match schedule.needs_last() {
+            true => self.limited(self.store.last_slot(&schedule.name)).await?,
+            false => None,
+        };
+        let slot = schedule.next(self.clock.now(), last);
+        let due = slot.slot;
+        if self.limited(self.store.fill_slot(slot)).await? {
+            // No job has this id. The hint only says when to look.
+            self.hint_for(schedule.queue, JobId(-1 - at as i64), due);
         }
         Ok(())
     }

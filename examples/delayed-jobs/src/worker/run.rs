@@ -103,7 +103,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
     let id = job.lease.id;
     tracing::debug!(job = %id, kind = job.kind, attempt = job.attempt, ?lateness, "started");
     if engine.schedules.iter().any(|of| of.overlaps(&job.kind)) {
-        engine.fill_after(&job.kind);
+        engine.request_slots(&job.kind);
     }
     let output = Output::default();
     let context = Context {
@@ -137,7 +137,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
             }
         }
         engine.release_slot(lane, job.lease);
-        engine.fill_after(&job.kind);
+        engine.request_slots(&job.kind);
     };
     // The end is written by a job of another group, so that the slot is free while it is written to disk.
     if let Err(rejected) = ends.try_delay(Duration::ZERO, end) {

@@ -1,8 +1,11 @@
 //! On a paused clock: schedules.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use delayed_jobs::{Every, Filter, MissedRuns, Recurring, State, testkit};
 use tokio::time::sleep;
 
+use super::wrapped::{When, Wrapped};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -208,4 +211,32 @@ async fn a_cron_expression_runs_at_the_times_of_its_zone() {
         .collect();
     assert_eq!(log.lines().len(), 4);
     assert!(late.iter().all(|late| *late <= 1), "{late:?} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_asks_only_for_the_next_runs_of_its_kind() {
+    let calls = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let seen = Arc::clone(&calls);
+    let queue = Wrapped::queue(testkit::queue().store(), move |when, name| {
+        let names = ["limits", "fill_slot"];
+        let called = names.iter().position(|known| *known == name);
+        if let Some(at) = called.filter(|_| when == When::Before) {
+            seen[at].fetch_add(1, Ordering::SeqCst);
+        }
+        Duration::ZERO
+    });
+    let year = 365 * 86_400 * SECOND;
+    let worker = noting(&queue, &Log::new()).register(|_: Job<Other>| async { Ok(()) });
+    let worker = worker.every("note", year, &Note(1));
+    let worker = (0..3).fold(worker, |worker, n| {
+        worker.every(format!("other {n}"), year, &Other(n))
+    });
+    for note in 0..10 {
+        let job = queue.enqueue(Note(note)).after(note * SECOND);
+        job.await.expect("enqueued");
+    }
+    beside(worker, sleep(60 * SECOND)).await;
+    let [looks, fills] = [0, 1].map(|at| calls[at].load(Ordering::SeqCst));
+    // Each look asks for the next runs of all schedules, and each end for that of one.
+    assert_eq!(fills, 4 * looks + 10, "in {looks} looks");
 }
