@@ -232,7 +232,7 @@ impl<'a> Enqueue<'a> {
 
     /// Enqueues the job within a Postgres transaction of yours, so it exists if and only if that is committed. If the job is
     /// due within a minute, or replaces another one, the commit notifies the workers. Such commits run one after the other
-    /// in the whole database, since `NOTIFY` takes a lock on it.
+    /// on the whole server, since `NOTIFY` takes a lock on it.
     ///
     /// # Examples
     ///

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! Commits of different connections share an `fsync`: that is the group commit of Postgres. `NOTIFY` takes a lock on
-//! the whole database at commit. So a process sends at most one notification per [`QUIET`], with the commit that it
-//! announces. A worker that receives it looks again a little later, for jobs that were enqueued meanwhile without a
-//! notification.
+//! the whole server at commit. So in the time [`QUIET`] at most one commit of a process notifies, and one more
+//! notification follows for the commits that did not. A worker that receives one looks again a little later, for jobs
+//! that were enqueued meanwhile without a notification.
 
 mod batch;
 mod finish;
@@ -40,7 +40,7 @@ use insert::{Inserter, New};
 pub use open::{PostgresOptions, open_postgres};
 use pool::Pool;
 
-/// A process sends at most one notification in this time.
+/// In this time at most one commit of a process notifies others, and one more notification follows.
 const QUIET: Duration = Duration::from_millis(40);
 
 /// Longer statements are used only once, so they are not cached.

@@ -13,7 +13,7 @@ pub(crate) struct Settings {
     pub(crate) look_ahead: Duration,
     /// The longest time between two looks at the store.
     pub(crate) rescan: Duration,
-    /// The maximum number of hints, over all queues.
+    /// The maximum number of jobs that a look finds, over all queues. There are at most twice as many hints.
     pub(crate) window: usize,
     /// A job is dead when this many workers that ran it were lost.
     pub(crate) crashes: u32,

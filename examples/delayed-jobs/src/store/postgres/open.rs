@@ -127,8 +127,8 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the number of connections for work. The default is 6. One more connection listens, one sends the heartbeats of
-    /// running jobs, and two serve queries of pages and programs.
+    /// Sets the number of connections for work. The default is 6. One more connection listens, two serve queries of pages and
+    /// programs, and each worker has one that sends the heartbeats of its running jobs.
     ///
     /// # Panics
     ///
