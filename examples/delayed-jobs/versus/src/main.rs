@@ -1,4 +1,4 @@
-//! Compares delayed-jobs with apalis, graphile_worker and underway on the same jobs: lateness, and jobs per second.
+//! Compares delayed-jobs with apalis and graphile_worker on the same jobs: lateness, and jobs per second.
 //!
 //! ```sh
 //! cargo run --release --manifest-path examples/delayed-jobs/versus/Cargo.toml            # both
@@ -73,11 +73,7 @@ impl Starts {
     }
 
     pub fn note(&self, number: u32) {
-        self.note_at(number, SystemTime::now());
-    }
-
-    pub fn note_at(&self, number: u32, at: SystemTime) {
-        let late = match at.duration_since(self.times[number as usize]) {
+        let late = match SystemTime::now().duration_since(self.times[number as usize]) {
             Ok(late) => late.as_micros() as i64,
             Err(early) => -(early.duration().as_micros() as i64),
         };
@@ -134,33 +130,22 @@ fn fresh() -> u128 {
 async fn main() -> Outcome {
     let only = std::env::args().nth(1);
     let wants = |word: &str| only.as_deref().is_none_or(|only| only == word);
-    let has_underway = match contenders::build_underway() {
-        Ok(()) => true,
-        Err(error) => {
-            eprintln!("{error}: it is left out");
-            false
-        }
-    };
-    let contenders: Vec<_> = ALL
-        .into_iter()
-        .filter(|one| has_underway || !one.name.starts_with("underway"))
-        .collect();
     let settings = "shared_buffers = 1GB\nmax_wal_size = 8GB\n";
     let places = Places {
         server: Postgres::start_with(Disk::Waited, &[], settings),
         dir: tempfile::tempdir()?,
     };
     if wants("late") {
-        late(&contenders, &places).await?;
+        late(&places).await?;
     }
     if wants("speed") {
-        speed(&contenders, &places).await?;
+        speed(&places).await?;
     }
     Ok(())
 }
 
 /// All at once: each waits for its jobs most of the time.
-async fn late(contenders: &[Contender], places: &Places) -> Outcome {
+async fn late(places: &Places) -> Outcome {
     // A prime step spreads the times over the milliseconds of a second.
     let first = SystemTime::now() + LEAD;
     let spread = |n: u32| Duration::from_millis(7 * u64::from(n) % 97);
@@ -174,7 +159,7 @@ async fn late(contenders: &[Contender], places: &Places) -> Outcome {
     );
     let stop = CancellationToken::new();
     let mut rows = Vec::new();
-    for (number, contender) in contenders.iter().enumerate() {
+    for (number, contender) in ALL.iter().enumerate() {
         let starts = Starts::new(&times);
         if let Some(address) = places.make(number, contender).await {
             alone(contender, address, &starts, &stop);
@@ -208,14 +193,14 @@ async fn late(contenders: &[Contender], places: &Places) -> Outcome {
 }
 
 /// One after the other, by turns. Who needs all the time that there is has one round.
-async fn speed(contenders: &[Contender], places: &Places) -> Outcome {
+async fn speed(places: &Places) -> Outcome {
     let long_ago = SystemTime::now() - Duration::from_secs(60);
     let times: Times = Arc::new(vec![long_ago; SPEED_JOBS as usize]);
     println!(
         "\n{SPEED_JOBS} jobs that are due, {AT_ONCE} at once, {SPEED_PATIENCE:?} of patience, {ROUNDS} rounds by turns; load {}\n",
         load()
     );
-    let contenders: Vec<_> = contenders
+    let contenders: Vec<_> = ALL
         .iter()
         .filter(|one| !one.name.contains("polled"))
         .collect();

@@ -3,7 +3,6 @@
 mod apalis;
 mod graphile;
 mod ours;
-mod underway;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -38,7 +37,7 @@ pub struct Contender {
 use Settings::{Defaults, Tuned};
 use Store::{Postgres, Sqlite};
 
-pub const ALL: [Contender; 12] = [
+pub static ALL: [Contender; 10] = [
     Contender {
         name: "delayed-jobs, SQLite",
         store: Sqlite,
@@ -89,16 +88,4 @@ pub const ALL: [Contender; 12] = [
         store: Postgres,
         run: |task| Box::pin(graphile::work(task, Tuned)),
     },
-    Contender {
-        name: "underway 0.2.0, defaults",
-        store: Postgres,
-        run: |task| Box::pin(underway::work(task, Defaults)),
-    },
-    Contender {
-        name: "underway 0.2.0, tuned",
-        store: Postgres,
-        run: |task| Box::pin(underway::work(task, Tuned)),
-    },
 ];
-
-pub use underway::build as build_underway;
