@@ -195,7 +195,7 @@ impl Queue {
             self.site.cancel(id);
         }
         // Other jobs may have waited for the end of this one.
-        self.site.look();
+        self.site.request_claims();
         Ok(state)
     }
 
@@ -207,7 +207,7 @@ impl Queue {
     pub async fn retry(&self, id: JobId) -> Result<State, AskError> {
         let asked = self.store().retry(id, self.store().clock().now()).await?;
         let state = granted(id, asked)?;
-        self.site.look();
+        self.site.request_claims();
         Ok(state)
     }
 
@@ -307,7 +307,7 @@ impl Queue {
     async fn set_schedule(&self, name: &str, paused: bool) -> Result<(), ScheduleError> {
         storable("the name of a schedule", name)?;
         let is_known = self.store().pause_schedule(name, paused).await?;
-        self.site.look_again();
+        self.site.request_looks();
         match is_known {
             true => Ok(()),
             false => Err(ScheduleError::Unknown(name.to_owned())),
@@ -347,7 +347,7 @@ impl Queue {
     pub async fn resume(&self, queue: &str) -> Result<(), StoreError> {
         storable("the name of a queue", queue)?;
         self.store().resume(queue).await?;
-        self.site.look();
+        self.site.request_claims();
         Ok(())
     }
 
@@ -360,7 +360,7 @@ impl Queue {
     pub async fn limit(&self, queue: &str, limit: Limit) -> Result<(), StoreError> {
         storable("the name of a queue", queue)?;
         self.store().set_limit(queue, limit).await?;
-        self.site.look_again();
+        self.site.request_looks();
         Ok(())
     }
 
@@ -413,7 +413,7 @@ impl Queue {
                 // For jobs that were pending this does nothing, since they do not run.
                 changed.iter().for_each(|id| self.site.cancel(*id));
             }
-            self.site.look();
+            self.site.request_claims();
             left -= changed.len().min(left);
             all += changed.len() as u64;
             if changed.len() < LOT || left == 0 {

@@ -53,14 +53,14 @@ impl Site {
     }
 
     /// Makes the workers look at the store, since limits or schedules have changed.
-    pub(crate) fn look_again(&self) {
+    pub(crate) fn request_looks(&self) {
         for engine in self.engines() {
             engine.look_after(Duration::ZERO);
         }
     }
 
     /// Makes the workers claim, since a change may let jobs run.
-    pub(crate) fn look(&self) {
+    pub(crate) fn request_claims(&self) {
         for engine in self.engines() {
             engine.request_all_claims();
         }
