@@ -67,7 +67,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Se
 
 /// A store that keeps jobs, and decides which worker may run them.
 ///
-/// Each call is atomic, and durable once its future has resolved. Dropping the future does not undo the call.
+/// Each call is atomic, unless it says that it has several steps, and durable once its future has resolved, except in a
+/// relaxed queue. Dropping the future does not undo the call.
 pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Returns the clock that all users of this store follow.
     fn clock(&self) -> Clock;
@@ -192,9 +193,13 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Creates the job of a slot, unless the slot was filled before, the schedule has changed, or an earlier job of the
     /// schedule has not started or, without overlap, has not ended. Returns `true` if this call created it.
+    ///
+    /// These may be several steps, which end in this order: jobs of other slots that were missed are deleted, the job is
+    /// created, and the slot is recorded. The job itself has its slot, so there is no second one if the last step is missing.
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool>;
 
-    /// Changes the jobs that match a filter, up to its limit, and returns their ids.
+    /// Changes the jobs that match a filter, up to its limit, and returns their ids. The jobs of each state may be a step of
+    /// their own. If one fails, those before it stay.
     fn change(&self, change: Change, filter: Filter, now: Micros) -> Answer<'_, Vec<JobId>>;
 
     /// Returns a handle to the same store that works on another runtime, so that heartbeats continue while handlers block
