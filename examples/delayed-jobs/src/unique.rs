@@ -157,7 +157,7 @@ impl Unique {
         self.on_duplicate == OnDuplicate::Replace
     }
 
-    /// The key that its own job is told by, if it has one.
+    /// Returns the key of the rule, or `None` if the key is computed from the payload.
     pub(crate) fn own_key(&self) -> Option<&str> {
         match &self.by {
             By::Key(key) => Some(key),

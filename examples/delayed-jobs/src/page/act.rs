@@ -14,10 +14,10 @@ use crate::limit::Limit;
 use crate::queue::AskError;
 use crate::store::{Change, Filter};
 
-/// Many jobs are changed for so long by one request, and then the script asks for more.
+/// How long one request changes jobs. If there are more then, the script sends another one.
 const LONG: Duration = Duration::from_secs(2);
 
-/// Jobs that are changed together.
+/// The maximum number of jobs that one statement changes.
 const LOT: usize = 500;
 
 /// Shows that the request was made by our script. A browser lets no other origin send such a header
@@ -112,7 +112,8 @@ pub(super) async fn change(
     Ok(Json(changed))
 }
 
-/// What was changed is not met again.
+/// Changes all jobs of a filter, [`LOT`] in one statement. A job that was changed no longer matches, so each statement finds
+/// others.
 async fn change_all(shown: &Shown, change: Change, mut wanted: Wanted) -> Result<Changed, Refusal> {
     let begun = Instant::now();
     wanted.after = None;
@@ -127,7 +128,8 @@ async fn change_all(shown: &Shown, change: Change, mut wanted: Wanted) -> Result
     }
 }
 
-/// One by one, by what is shown of them: the store does not know what is redacted.
+/// Changes the jobs that a search in payloads finds, each by its id. The search is made here and not by the statement that
+/// changes them, since the store does not know what the page hides of a payload.
 async fn change_found(
     shown: &Shown,
     change: Change,
@@ -162,7 +164,8 @@ async fn change_found(
     Ok(changed)
 }
 
-/// Names are kept in the store, which must not fill with some that mean nothing.
+/// Fails if a queue has no jobs. A pause and a limit are rows of their own in the store, which must not fill with rows for
+/// names that no job has.
 async fn known(shown: &Shown, name: &str) -> Result<(), Refusal> {
     let known = shown.queue.queues().await?;
     match known.iter().any(|queue| queue.name == name) {

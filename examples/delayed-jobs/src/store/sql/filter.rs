@@ -316,7 +316,7 @@ impl Builder {
     }
 }
 
-/// Those that are used again and again.
+/// Returns the statements of filters that workers and pages run often. A test checks their plans.
 #[cfg(test)]
 pub(super) fn all() -> Vec<String> {
     let of = |state, key: bool, page: bool| Filter {

@@ -268,7 +268,7 @@ pub(super) fn limit(mut row: Row) -> Result<(String, Limit), StoreError> {
     Ok((queue, Limit { all, key, worker }))
 }
 
-/// Those that are used again and again, but for what reads the limits themselves, which are few.
+/// Returns the statements that claims run on jobs and paces. A test checks their plans.
 #[cfg(test)]
 pub(super) fn all() -> Vec<String> {
     [CLAIM, CLAIM_ALONE, CHARGE, FORGET, LEFT]

@@ -561,7 +561,7 @@ pub(super) fn values_of_end(ended: Ended) -> Vec<Value> {
     values![id, claim, state.word(), at, error, back, ended.at, brought]
 }
 
-/// All that are used again and again, for those who look at their plans.
+/// Returns all statements that workers and pages run often. A test checks their plans.
 #[cfg(test)]
 pub(in crate::store) fn all() -> Vec<String> {
     let mut all: Vec<String> = [
