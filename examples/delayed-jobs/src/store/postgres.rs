@@ -30,7 +30,7 @@ use sqlx::{Arguments, AssertSqlSafe, Column, Connection as _, PgConnection, Row 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
-use super::sql::{self, Database, Execute, Purpose, Row, Sql, Text, Value, dialect};
+use super::sql::{self, Database, Execute, KEPT_LENGTH, Purpose, Row, Sql, Text, Value, dialect};
 use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::{Clock, Micros};
@@ -42,9 +42,6 @@ use pool::Pool;
 
 /// In this time at most one commit of a process notifies others, and one more notification follows.
 const QUIET: Duration = Duration::from_millis(40);
-
-/// Longer statements are used only once, so they are not cached.
-const KEPT_LENGTH: usize = 6000;
 
 struct Postgres {
     /// The connections of the workers.
@@ -174,8 +171,8 @@ async fn ask_clock(pool: &Pool) -> Result<(Micros, Duration), StoreError> {
     let rows = pool.query(Purpose::Read, sql, PgArguments::default());
     let rows = rows.await?;
     let within = asked.elapsed();
-    let row = rows.into_iter().next().ok_or(StoreError::Closed)?;
-    Ok((Micros(row.first_int()?), within))
+    let mut row = rows.into_iter().next().ok_or(StoreError::Closed)?;
+    Ok((Micros(row.int()?), within))
 }
 
 /// Returns a statement in the dialect of Postgres. `tell` is the content of a notification, if one is due.

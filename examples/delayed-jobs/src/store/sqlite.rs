@@ -25,7 +25,9 @@ use rusqlite::{
 };
 use tokio::sync::{oneshot, watch};
 
-use super::sql::{self, ABANDONED, Database, Execute, Purpose, Row, Sql, Text, Value, dialect};
+use super::sql::{
+    self, ABANDONED, Database, Execute, KEPT_LENGTH, Purpose, Row, Sql, Text, Value, dialect,
+};
 use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::Clock;
@@ -56,9 +58,6 @@ const CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// At this length of the log, in pages of 4 KiB, the writer copies it itself, since no other thread did.
 const LONGEST_LOG: i64 = 16_000;
-
-/// Longer statements are used only once, so they are not cached.
-const KEPT_LENGTH: usize = 6000;
 
 /// The number of prepared statements that a connection caches, of those that are built when they are needed.
 const KEPT: usize = 64;
@@ -593,7 +592,7 @@ impl Database for Threads {
                 return Ok(false);
             };
             row.0.next();
-            if row.first_int()? == 1 {
+            if row.int()? == 1 {
                 // Other jobs may have waited for this one.
                 self.change.send_modify(|changes| *changes += 1);
             }

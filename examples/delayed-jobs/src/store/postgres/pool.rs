@@ -15,8 +15,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::super::StoreError;
-use super::super::sql::{Purpose, Row};
-use super::{KEPT_LENGTH, QUIET, fetch_steps, for_postgres, relaxed};
+use super::super::sql::{KEPT_LENGTH, Purpose, Row};
+use super::{QUIET, fetch_steps, for_postgres, relaxed};
 use crate::lock::lock;
 
 /// If a call ends without an answer after this time, the connections are assumed to be dead.

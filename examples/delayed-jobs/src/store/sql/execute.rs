@@ -38,6 +38,9 @@ impl Purpose {
 /// does not know of them.
 pub(in crate::store) const ABANDONED: Duration = Duration::from_millis(200);
 
+/// Longer statements are used only once, so they are not cached.
+pub(in crate::store) const KEPT_LENGTH: usize = 6000;
+
 /// The text of a statement. A text that is part of the program is recognised by its address, without a comparison.
 pub(in crate::store) type Text = Cow<'static, str>;
 

@@ -106,12 +106,8 @@ const CLAIM: &str = concat!(
 
 /// Claims a job whose workers were lost. It may exceed the rate at the cost of later jobs, but not the number of jobs
 /// that may run.
-const CLAIM_ALONE: &str = concat!(
-    "with due as materialized (
-    select id from delayed_jobs as jobs
-    where state = 'pending' and crashes > 0 and crashes >= $7 and queue = $4
-        and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
-        and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
+const CLAIM_ALONE: &str = super::text::claim_alone!(
+    "
         and not exists (
             select 1 from delayed_jobs_limits as rule
             where rule.queue = $4 and (
@@ -121,10 +117,8 @@ const CLAIM_ALONE: &str = concat!(
                     where beside.state = 'running' and beside.queue = $4 and beside.limit_key = jobs.limit_key
                 )
             )
-        )
-    order by run_at limit $5 /*postgres for update skip locked */
-)",
-    super::text::lease!("1")
+        )",
+    ""
 );
 
 /// Advances the paces by the jobs that were claimed at this moment; see [`Pace::after`].

@@ -25,7 +25,7 @@ mod text;
 mod transaction;
 mod value;
 
-pub(super) use execute::{ABANDONED, Database, Execute, Purpose, Text};
+pub(super) use execute::{ABANDONED, Database, Execute, KEPT_LENGTH, Purpose, Text};
 pub(super) use store::Sql;
 #[cfg(feature = "postgres")]
 pub(super) use store::is_soon;

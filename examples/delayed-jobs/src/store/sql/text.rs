@@ -234,6 +234,25 @@ set state = 'running', claim = claim + 1, attempt = attempt + 1, worker = $1, le
 }
 pub(super) use lease;
 
+/// Claims a job whose workers were lost. Such jobs are few and have their own index.
+macro_rules! claim_alone {
+    ($and:expr, $also:expr) => {
+        concat!(
+            "with due as materialized (
+    select id from delayed_jobs as jobs
+    where state = 'pending' and crashes > 0 and crashes >= $7 and queue = $4
+        and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
+        and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */",
+            $and,
+            "
+    order by run_at limit $5 /*postgres for update skip locked */
+)",
+            $crate::store::sql::text::lease!("1", $also)
+        )
+    };
+}
+pub(super) use claim_alone;
+
 /// Checks the spec first, so that a slot is filled only for the schedule for which it was computed.
 pub(super) const FILL_SLOT: &str = "\
 insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, schedule, slot)
@@ -385,17 +404,8 @@ pub(super) const CLAIM: &str = concat!(
     lease!("0", not_shared!())
 );
 
-/// The same for jobs whose workers were lost. They are few and have their own index.
-pub(super) const CLAIM_ALONE: &str = concat!(
-    "with due as materialized (
-    select id from delayed_jobs
-    where state = 'pending' and crashes > 0 and crashes >= $7 and queue = $4
-        and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
-        and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
-    order by run_at limit $5 /*postgres for update skip locked */
-)",
-    lease!("1", not_shared!())
-);
+/// The same for jobs whose workers were lost.
+pub(super) const CLAIM_ALONE: &str = claim_alone!("", not_shared!());
 
 pub(super) const NEXT_SUSPECT: &str = "\
 select run_at, queue from delayed_jobs /*sqlite indexed by delayed_jobs_suspects */

@@ -86,12 +86,7 @@ pub(super) use values;
 pub(in crate::store) struct Row(pub(in crate::store) vec::IntoIter<Value>);
 
 impl Row {
-    /// Returns the number in the next cell.
-    pub(in crate::store) fn first_int(mut self) -> Result<i64, StoreError> {
-        self.int()
-    }
-
-    pub(super) fn int(&mut self) -> Result<i64, StoreError> {
+    pub(in crate::store) fn int(&mut self) -> Result<i64, StoreError> {
         self.maybe_int()?.ok_or_else(|| wrong("a number", None))
     }
 
