@@ -231,8 +231,6 @@ pub enum Verdict {
 pub struct Reclaimed {
     /// The job.
     pub id: JobId,
-    /// Its queue.
-    pub queue: String,
     /// Its state now: pending, dead or cancelled.
     pub state: State,
 }

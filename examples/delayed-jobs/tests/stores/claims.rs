@@ -164,7 +164,6 @@ pub(crate) async fn an_expired_lease_is_taken_back_and_a_renewed_one_is_not(stor
     assert_eq!(store.reclaim(T(29), 3).await.expect("an answer"), []);
     let lost = Reclaimed {
         id: claimed[0].lease.id,
-        queue: "default".to_owned(),
         state: State::Pending,
     };
     assert_eq!(store.reclaim(T(30), 3).await.expect("an answer"), [lost]);

@@ -449,7 +449,6 @@ impl Table {
             (row.cancel, row.alone) = (false, false);
             reclaimed.push(Reclaimed {
                 id: record.id,
-                queue: record.queue.clone(),
                 state: record.state,
             });
         }

@@ -293,7 +293,6 @@ impl<D: Database> Store for Sql<D> {
             let reclaimed = |mut row: Row| {
                 Ok(Reclaimed {
                     id: row.id()?,
-                    queue: row.text()?,
                     state: row.state()?,
                 })
             };

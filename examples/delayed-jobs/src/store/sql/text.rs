@@ -486,7 +486,7 @@ set state = case when cancel = 1 then 'cancelled' when alone = 1 and crashes + 1
     crashes = crashes + 1, attempt = attempt - 1, worker = null, lease_until = null, cancel = 0, alone = 0
 from lost
 where delayed_jobs.id = lost.id
-returning delayed_jobs.id, delayed_jobs.queue, delayed_jobs.state"
+returning delayed_jobs.id, delayed_jobs.state"
 );
 
 pub(super) const SHARE: &str = "\
