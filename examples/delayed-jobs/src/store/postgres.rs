@@ -105,30 +105,26 @@ impl Database for Postgres {
         Box::pin(self.finisher.ask(End { values, purpose }))
     }
 
-    fn insert(
-        &self,
-        values: Vec<Value>,
-        width: usize,
-        soon: bool,
-        purpose: Purpose,
-    ) -> Answer<'_, Row> {
-        Box::pin(self.inserter.ask(New {
-            values,
-            width,
-            soon,
-            purpose,
-        }))
-    }
-
     const ROWS: usize = 10_000;
 
-    fn insert_all(
+    fn insert(
         &self,
-        rows: Vec<Vec<Value>>,
+        mut rows: Vec<Vec<Value>>,
         width: usize,
         soon: bool,
         purpose: Purpose,
     ) -> Answer<'_, Vec<Row>> {
+        if rows.len() == 1
+            && let Some(values) = rows.pop()
+        {
+            let alone = self.inserter.ask(New {
+                values,
+                width,
+                soon,
+                purpose,
+            });
+            return Box::pin(async { Ok(vec![alone.await?]) });
+        }
         Box::pin(insert::insert(&self.work, rows, width, soon, purpose))
     }
 

@@ -600,22 +600,10 @@ impl Database for Threads {
         })
     }
 
-    fn insert(
-        &self,
-        mut values: Vec<Value>,
-        width: usize,
-        soon: bool,
-        purpose: Purpose,
-    ) -> Answer<'_, Row> {
-        values.truncate(width);
-        let inserted = self.query(purpose, sql::insert(1, width, soon), values);
-        Box::pin(async move { inserted.await?.pop().ok_or(StoreError::Closed) })
-    }
-
     /// SQLite allows 32,766 parameters.
     const ROWS: usize = 1000;
 
-    fn insert_all(
+    fn insert(
         &self,
         rows: Vec<Vec<Value>>,
         width: usize,

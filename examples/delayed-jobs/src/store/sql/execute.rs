@@ -70,21 +70,12 @@ pub(in crate::store) trait Database:
     /// Runs [`FINISH`](super::text::FINISH), together with others in one statement if that is cheaper.
     fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool>;
 
-    /// Inserts one job without a key, together with others in one statement if that is cheaper. The job needs the first
-    /// `width` columns.
-    fn insert(
-        &self,
-        values: Vec<Value>,
-        width: usize,
-        soon: bool,
-        purpose: Purpose,
-    ) -> Answer<'_, Row>;
-
     /// The maximum number of jobs that one statement inserts.
     const ROWS: usize;
 
-    /// Inserts jobs without keys by one statement, and returns their ids. The jobs need the first `width` columns.
-    fn insert_all(
+    /// Inserts jobs without keys by one statement, and returns their ids. The jobs need the first `width` columns. A single
+    /// job may share the statement with those of other callers.
+    fn insert(
         &self,
         rows: Vec<Vec<Value>>,
         width: usize,

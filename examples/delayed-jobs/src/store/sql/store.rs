@@ -51,16 +51,7 @@ impl<D: Database> Sql<D> {
         let is_soon = |jobs: &[NewJob]| jobs.iter().any(|job| is_soon(job, now));
         for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
             match chunk {
-                [job] if job.key.is_none() && job.after.is_none() => {
-                    let purpose = self.database.purpose(&job.queue);
-                    let (width, soon) = (width(chunk), is_soon(chunk));
-                    let row = self
-                        .database
-                        .insert(values_of(job), width, soon, purpose)
-                        .await;
-                    outcomes.push(Enqueued::New(row?.id()?));
-                }
-                [job] => {
+                [job] if job.key.is_some() || job.after.is_some() => {
                     let soon = is_soon(chunk);
                     outcomes.push(enqueue(&self.database, job, soon).await?);
                 }
@@ -74,7 +65,7 @@ impl<D: Database> Sql<D> {
                         let purposes = jobs.iter().map(|job| self.database.purpose(&job.queue));
                         let purpose = Purpose::of_all(purposes);
                         let rows = jobs.iter().map(values_of).collect();
-                        let inserted = self.database.insert_all(rows, width, soon, purpose).await;
+                        let inserted = self.database.insert(rows, width, soon, purpose).await;
                         // Ids are assigned in the order of the rows, but may be returned in any order.
                         let mut ids = ids(inserted?)?;
                         ids.sort();
