@@ -105,6 +105,7 @@ impl FromStr for State {
 }
 
 /// The priority of a job among the due jobs of its queue.
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -59,6 +59,7 @@ enum By {
 }
 
 /// The states in which a job has its key.
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UniqueWhile {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use delayed_jobs::{Micros, State};
+use delayed_jobs::{Micros, OnDuplicate, Priority, State, UniqueWhile};
 
 use super::words::{duration, lease, period, rate, schema};
 
@@ -156,8 +156,8 @@ pub(super) struct Enqueue {
     #[arg(long, value_parser = duration, requires = "key")]
     pub(super) max_wait: Option<Duration>,
     /// The states in which a job has its key
-    #[arg(long, value_enum, default_value_t = Within::Unfinished, requires = "key")]
-    pub(super) within: Within,
+    #[arg(long, value_enum, default_value_t = UniqueWhile::Unfinished, requires = "key")]
+    pub(super) within: UniqueWhile,
     /// The maximum number of attempts, instead of the handler's
     #[arg(long)]
     pub(super) attempts: Option<u32>,
@@ -209,28 +209,6 @@ pub(super) enum Act {
     Pause,
     Resume,
     Run,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum OnDuplicate {
-    Reject,
-    Keep,
-    Replace,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Within {
-    Pending,
-    Unfinished,
-    Succeeded,
-    Kept,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Priority {
-    High,
-    Normal,
-    Low,
 }
 
 /// The names of what is in [`Those`].

@@ -3,8 +3,7 @@
 use std::error::Error;
 
 use delayed_jobs::{
-    Change, Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, Queue, Record, State,
-    TryError, Unique, UniqueWhile,
+    Change, Enqueued, Filter, JobId, Limit, Micros, Queue, Record, State, TryError, Unique,
 };
 
 use super::args;
@@ -16,11 +15,7 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
     let payload = serde_json::from_str(&args.payload)
         .unwrap_or_else(|_| serde_json::Value::String(args.payload.clone()));
     let mut job = queue.enqueue_json(&args.kind, &payload).queue(args.queue);
-    job = job.priority(match args.priority {
-        args::Priority::High => Priority::High,
-        args::Priority::Normal => Priority::Normal,
-        args::Priority::Low => Priority::Low,
-    });
+    job = job.priority(args.priority);
     if let Some(after) = args.after {
         job = job.after(after);
     }
@@ -34,18 +29,7 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
         job = job.limit_key(key);
     }
     if let Some(key) = args.key {
-        let mut unique = Unique::key(key)
-            .or(match args.on_duplicate {
-                args::OnDuplicate::Reject => OnDuplicate::Reject,
-                args::OnDuplicate::Keep => OnDuplicate::Keep,
-                args::OnDuplicate::Replace => OnDuplicate::Replace,
-            })
-            .within(match args.within {
-                args::Within::Pending => UniqueWhile::Pending,
-                args::Within::Unfinished => UniqueWhile::Unfinished,
-                args::Within::Succeeded => UniqueWhile::Succeeded,
-                args::Within::Kept => UniqueWhile::Kept,
-            });
+        let mut unique = Unique::key(key).or(args.on_duplicate).within(args.within);
         if let Some(period) = args.per {
             unique = unique.per(period);
         }

@@ -61,6 +61,7 @@ pub struct UniqueKey {
 }
 
 /// A rule for a new job whose key another job already has.
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDuplicate {
