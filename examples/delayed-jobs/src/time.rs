@@ -243,6 +243,11 @@ mod tests {
             let time = Micros(day * 86_400_000_000 + 12_345_678_901);
             assert_eq!(time.to_string().parse(), Ok(time), "{time}");
         }
+        let far = [253_402_300_800_000_000, -62_167_219_200_000_001, i64::MIN];
+        let far = far.map(Micros).into_iter().chain([Micros::NEVER]);
+        for time in far {
+            assert_eq!(time.to_string().parse(), Ok(time), "{time}");
+        }
         let short = Micros(1_764_039_672_500_000);
         assert_eq!("2025-11-25T03:01:12.5Z".parse(), Ok(short));
         for wrong in [

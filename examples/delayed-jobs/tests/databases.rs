@@ -1,6 +1,8 @@
 //! The library on real databases and the real clock: strict about "never early", loose about lateness.
 #![forbid(unsafe_code)]
 
+#[path = "support/notes.rs"]
+mod notes;
 mod support;
 
 use std::collections::BTreeMap;
@@ -11,21 +13,15 @@ use std::time::Duration;
 
 use delayed_jobs::{
     CompleteError, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate, Payload,
-    Queue, Retry, State, StoreError, Unique, Worker,
+    Queue, Retry, State, Unique, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+
+use notes::{Note, spawn};
 
 const MILLI: Duration = Duration::from_millis(1);
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Note(u32);
-
-impl Payload for Note {
-    const KIND: &'static str = "note";
-}
 
 /// A database, as often opened as one likes: each opening is like another process.
 struct Database {
@@ -103,25 +99,6 @@ fn noting(queue: &Queue, starts: &Starts) -> Worker {
         starts.lock().expect("no panic").push(start);
         async { Ok(()) }
     })
-}
-
-/// A worker on its way, ended by its token.
-struct Running {
-    shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<Result<delayed_jobs::Snapshot, StoreError>>,
-}
-
-fn spawn(worker: Worker) -> Running {
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(worker.run(shutdown.clone()));
-    Running { shutdown, task }
-}
-
-impl Running {
-    async fn end(self) -> delayed_jobs::Snapshot {
-        self.shutdown.cancel();
-        self.task.await.expect("no panic").expect("a run")
-    }
 }
 
 async fn until_done(queue: &Queue, done: u64) {

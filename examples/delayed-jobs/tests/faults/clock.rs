@@ -363,21 +363,6 @@ async fn a_lease_without_an_end_lets_jobs_end() {
     assert_eq!(record(&queue, id).await.state, State::Done);
 }
 
-#[test]
-fn times_are_read_as_they_are_written() {
-    for time in [
-        Micros(0),
-        Micros::NEVER,
-        Micros::NEVER.before(SECOND),
-        Micros(253_402_300_800_000_000),
-        Micros(-62_167_219_200_000_001),
-        Micros(i64::MIN),
-    ] {
-        let text = time.to_string();
-        assert_eq!(text.parse::<Micros>().ok(), Some(time), "{text}");
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn drain_ends_though_a_queue_is_paused_or_has_no_worker() {
     let (queue, log) = (testkit::queue(), Log::new());

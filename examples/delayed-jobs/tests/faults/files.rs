@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use delayed_jobs::{Failure, Filter, Handling, Micros, OnDuplicate, Retry, Search, State, Unique};
+use delayed_jobs::{Failure, Filter, Handling, Micros, Retry, Search, State};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -135,32 +135,6 @@ async fn a_worker_without_jobs_tells_that_its_file_was_deleted() {
     let said = || std::fs::read_to_string(&log).expect("a file");
     let told = || async { said().contains("was moved, deleted or replaced") };
     support::until("it tells", told).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_is_replaced_is_not_late() {
-    for shift in [200, 400, 600] {
-        assert_below(150 * MILLI, || async move {
-            let (_dir, path) = support::sqlite();
-            let queue = Queue::open(&path).await.expect("a new file");
-            let log = Log::new();
-            beside(noting(&queue, &log), async {
-                sleep(100 * MILLI).await;
-                let job = queue.enqueue(Note(1)).after(SECOND).unique("k");
-                job.await.expect("enqueued");
-                sleep(shift * MILLI).await;
-                let job = queue.enqueue(Note(2)).after(SECOND);
-                job.unique(Unique::key("k").or(OnDuplicate::Replace))
-                    .await
-                    .expect("enqueued");
-                sleep(4 * SECOND).await;
-            })
-            .await;
-            let started = Duration::from_millis(log.lines()[0].0);
-            started.saturating_sub((1100 + shift) * MILLI)
-        })
-        .await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

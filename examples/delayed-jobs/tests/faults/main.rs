@@ -25,11 +25,11 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use delayed_jobs::{Job, JobId, Payload, Queue, Record, Snapshot, StoreError, Worker};
+use delayed_jobs::{Job, JobId, Payload, Queue, Record, StoreError, Worker};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use notes::{Log, Note, beside};
+use notes::{Log, Note, beside, spawn};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -77,23 +77,4 @@ async fn start_of(log: &Log, note: u32) -> u64 {
 
 async fn put(queue: &Queue, note: u32) -> JobId {
     queue.enqueue(Note(note)).await.expect("enqueued").id()
-}
-
-/// A worker on its way, ended by its token.
-struct Running {
-    shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<Result<Snapshot, StoreError>>,
-}
-
-fn spawn(worker: Worker) -> Running {
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(worker.run(shutdown.clone()));
-    Running { shutdown, task }
-}
-
-impl Running {
-    async fn end(self) -> Snapshot {
-        self.shutdown.cancel();
-        self.task.await.expect("no panic").expect("a run")
-    }
 }

@@ -3,6 +3,8 @@
 
 mod access;
 mod hands;
+#[path = "../support/notes.rs"]
+mod notes;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -13,13 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use delayed_jobs::{Failure, Handling, Job, JobId, Payload, Queue, Retry, State, page};
+use delayed_jobs::{Failure, Handling, Job, JobId, Queue, Retry, State, page};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use notes::Note;
 
 /// No display, no network of its own, nothing left behind.
 const FLAGS: [&str; 9] = [
@@ -33,13 +36,6 @@ const FLAGS: [&str; 9] = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ];
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Note(u32);
-
-impl Payload for Note {
-    const KIND: &'static str = "note";
-}
 
 /// The driver, and the folder of its browser. Dropping it ends both.
 struct Driver {

@@ -120,9 +120,12 @@ pub(crate) async fn workers_are_seen_while_they_live(store: Opened) {
     };
     store.beat(worker("b", 1, 40), T(1)).await.expect("told");
     store.beat(worker("a", 2, 41), T(2)).await.expect("told");
-    store.beat(worker("b", 1, 60), T(20)).await.expect("told");
+    let mut changed = worker("b", 1, 60);
+    changed.queues = "default 4".to_owned();
+    store.beat(changed.clone(), T(20)).await.expect("told");
     assert_eq!(names(41).await, ["b", "a"]);
-    assert_eq!(names(42).await, ["b"]);
+    let present = store.workers(T(42)).await.expect("workers");
+    assert_eq!(present, [changed], "with its present concurrency");
     store.leave("b").await.expect("told");
     assert_eq!(names(42).await, [""; 0]);
     store.beat(worker("c", 50, 90), T(50)).await.expect("told");
@@ -316,19 +319,4 @@ pub(crate) async fn payloads_and_outputs_are_cut_on_request(store: Opened) {
             assert_eq!(seen, (payload, Some(output)), "{longest:?}");
         }
     }
-}
-
-pub(crate) async fn a_worker_shows_its_present_concurrency(store: Opened) {
-    let worker = |queues: &str, until: i64| WorkerRow {
-        name: "a".to_owned(),
-        host: "here".to_owned(),
-        queues: queues.to_owned(),
-        began_at: T(1),
-        until: T(until),
-    };
-    let first = worker("default 16", 40);
-    store.beat(first, T(1)).await.expect("told");
-    let second = worker("default 4", 50);
-    store.beat(second.clone(), T(2)).await.expect("told");
-    assert_eq!(store.workers(T(2)).await.expect("workers"), [second]);
 }

@@ -151,7 +151,6 @@ promises![
     a_job_of_a_schedule_that_is_dropped_is_not_waited_for,
     a_job_that_replaces_one_that_waits_waits_for_nothing,
     workers_are_seen_while_they_live,
-    a_worker_shows_its_present_concurrency,
 ];
 
 const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);

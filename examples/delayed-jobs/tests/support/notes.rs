@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use delayed_jobs::{Job, Payload, Snapshot, Worker};
+use delayed_jobs::{Job, Payload, Snapshot, StoreError, Worker};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -54,4 +54,23 @@ pub(crate) async fn beside(worker: Worker, work: impl Future<Output = ()>) -> Sn
     };
     let (summary, ()) = tokio::join!(worker.run(shutdown.clone()), work);
     summary.expect("a run")
+}
+
+/// A worker on its way, ended by its token.
+pub(crate) struct Running {
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) task: tokio::task::JoinHandle<Result<Snapshot, StoreError>>,
+}
+
+pub(crate) fn spawn(worker: Worker) -> Running {
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(worker.run(shutdown.clone()));
+    Running { shutdown, task }
+}
+
+impl Running {
+    pub(crate) async fn end(self) -> Snapshot {
+        self.shutdown.cancel();
+        self.task.await.expect("no panic").expect("a run")
+    }
 }

@@ -606,20 +606,6 @@ async fn progress_is_written_while_the_job_runs() {
     .await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn keys_are_refused_with_the_job_that_has_them() {
-    let queue = testkit::queue();
-    let first = queue
-        .enqueue(Note(1))
-        .unique("k")
-        .await
-        .expect("enqueued")
-        .id();
-    let refused = queue.enqueue(Note(2)).unique("k").await.expect_err("taken");
-    let words = format!("job {first} holds the key `k`");
-    assert_eq!(refused.to_string(), words);
-}
-
 #[tokio::test]
 #[should_panic(expected = "delayed-jobs: there is a handler for `note` already")]
 async fn two_handlers_for_a_payload_are_a_mistake() {
@@ -675,27 +661,6 @@ async fn the_output_of_the_run_that_succeeded_is_kept() {
     });
     testkit::drain(worker).await.expect("drained");
     assert_eq!(job(&queue, id).await.output.as_deref(), Some("2"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_that_is_put_off_by_each_call_runs_once_there_was_none_for_a_while() {
-    let (queue, log) = (testkit::queue(), Log::new());
-    let seen = log.clone();
-    let worker = queue.worker().register(move |job: Job<Note>| {
-        seen.note(&job);
-        async { Ok(()) }
-    });
-    beside(worker, async {
-        for note in 1..=4 {
-            let changed = Unique::key("reindex").or(OnDuplicate::Replace);
-            let job = queue.enqueue(Note(note)).after(5 * SECOND).unique(changed);
-            job.await.expect("enqueued");
-            sleep(2 * SECOND).await;
-        }
-        sleep(20 * SECOND).await;
-    })
-    .await;
-    assert_eq!(log.lines(), [(11_000, 4, 1)], "5 s after the last one");
 }
 
 #[tokio::test(start_paused = true)]
