@@ -30,9 +30,9 @@ use sqlx::{Arguments, AssertSqlSafe, Column, Connection as _, PgConnection, Row 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
-use super::sql::{self, Database, Execute, KEPT_LENGTH, Purpose, Row, Sql, Text, Value, dialect};
+use super::sql::{self, Database, Execute, KEPT_LENGTH, Purpose, Row, Text, Value, dialect};
 use super::types::{Ended, Enqueued, NewJob};
-use super::{Answer, Store, StoreError};
+use super::{Answer, StoreError};
 use crate::time::{Clock, Micros};
 
 use finish::{End, Finisher};
@@ -135,20 +135,18 @@ impl Database for Postgres {
         }
     }
 
-    fn apart(&self) -> Option<Arc<dyn Store>> {
+    fn apart(&self) -> Postgres {
         let pool = Arc::new(self.work.apart());
-        Some(Arc::new(Sql {
-            database: Postgres {
-                look: Arc::clone(&pool),
-                finisher: Finisher::idle(),
-                inserter: Inserter::idle(),
-                work: pool,
-                clock: self.clock.clone(),
-                changes: self.changes.clone(),
-                relaxed: Arc::clone(&self.relaxed),
-                _tasks: JoinSet::new(),
-            },
-        }))
+        Postgres {
+            look: Arc::clone(&pool),
+            finisher: Finisher::idle(),
+            inserter: Inserter::idle(),
+            work: pool,
+            clock: self.clock.clone(),
+            changes: self.changes.clone(),
+            relaxed: Arc::clone(&self.relaxed),
+            _tasks: JoinSet::new(),
+        }
     }
 
     fn schema(&self) -> Option<&str> {

@@ -615,10 +615,8 @@ impl Database for Threads {
         self.query(purpose, sql, values.collect())
     }
 
-    fn apart(&self) -> Option<Arc<dyn Store>> {
-        Some(Arc::new(Sql {
-            database: self.clone(),
-        }))
+    fn apart(&self) -> Threads {
+        self.clone()
     }
 
     fn schema(&self) -> Option<&str> {

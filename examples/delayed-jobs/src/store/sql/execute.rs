@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::super::{Answer, Store, StoreError};
+use super::super::{Answer, StoreError};
 use super::value::{Row, Value};
 use crate::time::Clock;
 
@@ -56,7 +55,7 @@ pub(in crate::store) trait Execute {
 
 /// A database with connections of its own, where each statement is one transaction.
 pub(in crate::store) trait Database:
-    Execute + Send + Sync + fmt::Debug + 'static
+    Execute + Send + Sync + Sized + fmt::Debug + 'static
 {
     /// Returns the clock that all programs on this database use.
     fn clock(&self) -> Clock;
@@ -88,8 +87,8 @@ pub(in crate::store) trait Database:
         Purpose::Write
     }
 
-    /// Returns the same database for another runtime, if it can be used there.
-    fn apart(&self) -> Option<Arc<dyn Store>>;
+    /// Returns the same database for another runtime.
+    fn apart(&self) -> Self;
 
     /// Returns the schema of the tables, if it was set.
     fn schema(&self) -> Option<&str>;

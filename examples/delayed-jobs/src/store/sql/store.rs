@@ -162,7 +162,8 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn apart(&self) -> Option<Arc<dyn Store>> {
-        self.database.apart()
+        let database = self.database.apart();
+        Some(Arc::new(Sql { database }))
     }
 
     fn schema(&self) -> Option<&str> {
