@@ -53,7 +53,7 @@ pub fn queue() -> Queue {
 pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
     let store = Arc::clone(&worker.site().store);
     let shutdown = CancellationToken::new();
-    let (queues, kinds) = worker.reach();
+    let (queues, kinds) = worker.queues_and_kinds();
     let drained = async {
         let mut changes = store.changes();
         while has_work(&*store, &queues, &kinds).await? {

@@ -320,7 +320,7 @@ impl Worker {
     }
 
     /// Returns the queues and the kinds of jobs that it has handlers for.
-    pub(crate) fn reach(&self) -> (Vec<String>, Vec<String>) {
+    pub(crate) fn queues_and_kinds(&self) -> (Vec<String>, Vec<String>) {
         (self.limits.keys().cloned().collect(), self.handlers.kinds())
     }
 
@@ -460,7 +460,7 @@ impl Life {
             claiming: RwLock::new(()),
             has_unknown_leases: AtomicBool::new(false),
             last_look: Mutex::default(),
-            last_beat: Mutex::default(),
+            last_report: Mutex::default(),
             quiet_until: Mutex::new(Instant::now().checked_add(quiet)),
             pulse: AtomicU64::new(0),
             alive: AtomicU64::new(u64::MAX),

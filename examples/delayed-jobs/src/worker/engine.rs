@@ -52,8 +52,8 @@ const PRUNED: usize = 500;
 /// The timeout of a call of the store, however long the lease is.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
 
-/// The interval between two heartbeats that pages and queries see.
-const BEAT: Duration = Duration::from_secs(10);
+/// How often a worker reports that it is alive, for pages and queries. These reports renew no leases.
+const REPORT: Duration = Duration::from_secs(10);
 
 /// The longest time for which no job is claimed so that a job whose workers were lost can run alone. Before that, the
 /// worker waits ten times as long for a moment when it has no job. After each pause in vain this wait doubles, from five
@@ -136,8 +136,8 @@ pub(crate) struct Engine {
     pub(super) has_unknown_leases: AtomicBool,
     /// The time of the last look, by the clock of the store and by the monotonic clock.
     pub(super) last_look: Mutex<Option<(Micros, Instant)>>,
-    /// The time of the last heartbeat that pages and queries see.
-    pub(super) last_beat: Mutex<Option<Instant>>,
+    /// When this worker last reported that it is alive.
+    pub(super) last_report: Mutex<Option<Instant>>,
     /// No lease is taken back before this instant: the worker has just started, or the clock was set, or all stood still.
     pub(super) quiet_until: Mutex<Option<Instant>>,
     /// When the runtime last ran a task of this worker, in milliseconds since `begun`.
@@ -213,7 +213,7 @@ impl Engine {
     }
 
     /// Calls the store with a timeout. A call that has timed out is not undone.
-    pub(super) async fn limited<T>(&self, call: Answer<'_, T>) -> Result<T, StoreError> {
+    pub(super) async fn in_time<T>(&self, call: Answer<'_, T>) -> Result<T, StoreError> {
         let limit = (self.settings.lease / 2).min(LONGEST_CALL);
         match timeout(limit, call).await {
             Ok(answer) => answer,
@@ -232,7 +232,7 @@ impl Engine {
             kinds: self.kinds.clone(),
             from: EVERYTHING,
             suspects,
-            limited: self.lanes[at].limited.load(Ordering::Relaxed),
+            limited: self.lanes[at].has_limits.load(Ordering::Relaxed),
             ageing: self.settings.ageing,
         }
     }
@@ -267,7 +267,7 @@ impl Engine {
             claim.from = lock(&lane.front).begin(begun);
         }
         let from = claim.from;
-        let claimed = self.limited(self.store.claim(claim)).await;
+        let claimed = self.in_time(self.store.claim(claim)).await;
         let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.claim_cost.store(cost, Ordering::Relaxed);
         match claimed {
@@ -327,7 +327,7 @@ impl Engine {
         let crashes = self.suspicious();
         let next = || async {
             let next = self.store.next_suspect(&queues, &self.kinds, crashes);
-            self.limited(next).await
+            self.in_time(next).await
         };
         let Some((due, _)) = next().await? else {
             return Ok(None);
@@ -369,7 +369,7 @@ impl Engine {
         // Until the job is among the held ones, its lease must not be taken for one of a claim without an answer.
         let claiming = self.claiming.read().await;
         let claim = self.request(at, 1, Suspects::Alone(crashes));
-        let claimed = self.limited(self.store.claim(claim)).await;
+        let claimed = self.in_time(self.store.claim(claim)).await;
         let claimed =
             claimed.inspect_err(|_| self.has_unknown_leases.store(true, Ordering::SeqCst))?;
         let Some(job) = claimed.jobs.into_iter().next() else {
@@ -382,11 +382,11 @@ impl Engine {
         drop(claiming);
         // It may hang, so others do not wait for its end. Its time grows with its losses, so that a job that loses its
         // worker after a long time is found out, too.
-        let record = self.limited(self.store.get(lease.id)).await.ok().flatten();
+        let record = self.in_time(self.store.get(lease.id)).await.ok().flatten();
         let further = record.map_or(0, |job| job.crashes.saturating_sub(crashes));
         let alone = patience * 10 * 2_u32.pow(further.min(MOST_DOUBLED));
         while timeout(alone, self.until_idle()).await.is_err() {
-            match self.limited(self.store.share(lease)).await {
+            match self.in_time(self.store.share(lease)).await {
                 Ok(_) => {
                     tracing::warn!(job = %lease.id, ?alone, "a job that has lost workers does not end, so others run beside it: give it a timeout");
                     break;
@@ -530,23 +530,23 @@ impl Engine {
         // Their leases may have expired already.
         self.release_unknown_leases().await?;
         if !self.is_quiet() {
-            for lost in self.limited(self.store.reclaim(now, crashes)).await? {
+            for lost in self.in_time(self.store.reclaim(now, crashes)).await? {
                 tracing::warn!(job = %lost.id, state = %lost.state, "a job lost its worker");
                 self.metrics.reclaim();
             }
         }
         let asked = self.store.asked_to_cancel(&self.name);
-        for id in self.limited(asked).await? {
+        for id in self.in_time(asked).await? {
             self.cancel(id);
         }
         for at in 0..self.schedules.len() {
             self.fill_slot(at).await?;
         }
-        let limits = self.limited(self.store.limits()).await?;
+        let limits = self.in_time(self.store.limits()).await?;
         for (at, lane) in self.lanes.iter().enumerate() {
             let limit = limits.iter().find(|(queue, _)| *queue == lane.queue);
             let limit = limit.map(|(_, limit)| *limit).unwrap_or_default();
-            lane.limited.store(limit.is_shared(), Ordering::Relaxed);
+            lane.has_limits.store(limit.is_shared(), Ordering::Relaxed);
             let groups = self
                 .groups
                 .upgrade()
@@ -555,10 +555,10 @@ impl Engine {
                 && lane.resize(at, limit.worker, &groups)
             {
                 // Pages and queries see the change at once.
-                *lock(&self.last_beat) = None;
+                *lock(&self.last_report) = None;
             }
         }
-        self.beat().await?;
+        self.report().await?;
         let mut next = rescan;
         let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);
@@ -566,7 +566,7 @@ impl Engine {
             // Stored before the look: a job that is enqueued during the look comes with a hint.
             lane.reach.store(until.0, Ordering::SeqCst);
             let ahead = self.store.ahead(&lane.queue, now, until, room);
-            let ahead = self.limited(ahead).await?;
+            let ahead = self.in_time(ahead).await?;
             if let Some((last, _)) = ahead.last().filter(|_| ahead.len() == room) {
                 lane.reach.store(last.0, Ordering::SeqCst);
                 next = next.min(last.since(now) / 2);
@@ -583,7 +583,7 @@ impl Engine {
         }
         self.alone_after(Duration::ZERO);
         let expiry = self.store.next_expiry(&self.name);
-        if let Some(expiry) = self.limited(expiry).await? {
+        if let Some(expiry) = self.in_time(expiry).await? {
             let expiry = expiry.since(self.clock.now()) + Duration::from_millis(1);
             next = next.min(match self.is_quiet() {
                 true => expiry.max(self.settings.lease.min(rescan)),
@@ -593,9 +593,9 @@ impl Engine {
         Ok(next.max(SHORTEST))
     }
 
-    /// Writes the heartbeat that pages and queries see, if it is due.
-    async fn beat(&self) -> Result<(), StoreError> {
-        let is_due = lock(&self.last_beat).is_none_or(|last| last.elapsed() >= BEAT);
+    /// Reports that this worker is alive, if it is time. Pages and queries see that.
+    async fn report(&self) -> Result<(), StoreError> {
+        let is_due = lock(&self.last_report).is_none_or(|last| last.elapsed() >= REPORT);
         if self.closing.load(Ordering::SeqCst) || !is_due {
             return Ok(());
         }
@@ -607,10 +607,10 @@ impl Engine {
             host: host(),
             queues: queues.collect::<Vec<_>>().join(", "),
             began_at: self.started_at,
-            until: now.after(4 * BEAT),
+            until: now.after(4 * REPORT),
         };
-        self.limited(self.store.beat(worker, now)).await?;
-        *lock(&self.last_beat) = Some(Instant::now());
+        self.in_time(self.store.beat(worker, now)).await?;
+        *lock(&self.last_report) = Some(Instant::now());
         Ok(())
     }
 
@@ -618,7 +618,7 @@ impl Engine {
     /// lease: leases may look expired although their workers had no chance to renew them. Returns the time that was
     /// checked.
     async fn watch_clock(&self) -> Result<Micros, StoreError> {
-        let set = self.limited(self.store.set_clock()).await?;
+        let set = self.in_time(self.store.set_clock()).await?;
         let (now, local) = (self.clock.now(), Instant::now());
         let before = lock(&self.last_look).replace((now, local));
         let step = match before {
@@ -677,7 +677,7 @@ impl Engine {
     }
 
     async fn release_leases_except_held(&self) -> Result<(), StoreError> {
-        let found = self.limited(self.store.held_by(&self.name)).await?;
+        let found = self.in_time(self.store.held_by(&self.name)).await?;
         let known: HashSet<_> = self.held.leases().into_iter().collect();
         for lease in found.into_iter().filter(|lease| !known.contains(lease)) {
             let ended = Ended {
@@ -686,7 +686,7 @@ impl Engine {
                 verdict: Verdict::Released,
                 relaxed: false,
             };
-            self.limited(self.store.finish(ended)).await?;
+            self.in_time(self.store.finish(ended)).await?;
         }
         Ok(())
     }
@@ -713,12 +713,12 @@ impl Engine {
     async fn fill_slot(self: &Arc<Self>, at: usize) -> Result<(), StoreError> {
         let schedule = &self.schedules[at];
         let last = match schedule.needs_last() {
-            true => self.limited(self.store.last_slot(&schedule.name)).await?,
+            true => self.in_time(self.store.last_slot(&schedule.name)).await?,
             false => None,
         };
         let slot = schedule.next(self.clock.now(), last);
         let due = slot.slot;
-        if self.limited(self.store.fill_slot(slot)).await? {
+        if self.in_time(self.store.fill_slot(slot)).await? {
             // No job has this id. The hint only says when to look.
             self.hint_for(schedule.queue, JobId(-1 - at as i64), due);
         }
@@ -751,7 +751,7 @@ impl Engine {
             return Ok(());
         }
         let until = self.clock.now().after(self.settings.lease);
-        let renewed = self.limited(store.renew(leases.clone(), until)).await?;
+        let renewed = self.in_time(store.renew(leases.clone(), until)).await?;
         let kept: HashSet<_> = renewed.into_iter().collect();
         for lease in leases.iter().filter(|lease| !kept.contains(&lease.id)) {
             // The job may have ended meanwhile, although it is held until that is known here.
@@ -795,7 +795,7 @@ impl Engine {
                 ..Filter::default()
             };
             let forgotten = self.store.change(Change::Delete, old, now);
-            if self.limited(forgotten).await?.len() < PRUNED {
+            if self.in_time(forgotten).await?.len() < PRUNED {
                 return Ok(());
             }
             sleep(Duration::from_millis(20).max(3 * begun.elapsed())).await;

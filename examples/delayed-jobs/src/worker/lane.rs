@@ -66,7 +66,7 @@ pub(super) struct Lane {
     /// The front of the queue.
     pub(super) front: Mutex<Front>,
     /// At the last look the queue had limits over all workers.
-    pub(super) limited: AtomicBool,
+    pub(super) has_limits: AtomicBool,
 }
 
 impl Lane {
@@ -85,7 +85,7 @@ impl Lane {
             reach: AtomicI64::new(0),
             run_time: AtomicU64::new(u64::MAX),
             front: Mutex::default(),
-            limited: AtomicBool::new(false),
+            has_limits: AtomicBool::new(false),
         }
     }
 

@@ -277,7 +277,7 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
     let mut is_unanswered = false;
     let mut wait = Duration::ZERO;
     loop {
-        match engine.limited(engine.store.finish(ended.clone())).await {
+        match engine.in_time(engine.store.finish(ended.clone())).await {
             Ok(is_written) => {
                 let outcome = match is_written {
                     // The handler has committed its transaction, so the job is done, whatever the handler returned.
