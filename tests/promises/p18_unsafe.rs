@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The workspace of the crate, and those beside it.
-const WORKSPACES: [&str; 6] = [
+const WORKSPACES: [&str; 5] = [
     "",
     "tests/fuzz",
     "tests/loom",
     "tests/shuttle",
     "examples/delayed-jobs/versus",
-    "examples/delayed-jobs/versus/underway",
 ];
 
 /// An allocator that counts cannot be written without it, so these deny it, and allow it where that is.
