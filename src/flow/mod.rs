@@ -49,9 +49,9 @@
 //!   ended are aborted, and the result is `Cancelled` or `DeadlineExceeded`. If the result is known by then, it is
 //!   returned instead. If the token was cancelled or the deadline had passed before the first poll, nothing starts.
 //!   The shutdown of the runtime on which the tasks run acts like a cancel.
-//!   When the combinator is stopped, `all` still takes the input to its end, to return an element for each task; the others take at
-//!   most one more item, to see whether the input was at its end. A task that has to notice the cancel captures a clone
-//!   of the token.
+//!   When the combinator is stopped, `all` still takes the input to its end, to return an element for each task; the
+//!   others take at most one more item, to see whether the input was at its end. A task that has to notice the cancel
+//!   captures a clone of the token.
 //!
 //! **The end.** When the future resolves, all other tasks have been aborted and have ended. (A task that blocks its
 //! thread cannot be aborted: it is waited for.) Dropping the future aborts the tasks too, but does not wait for them.

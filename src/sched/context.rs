@@ -1,4 +1,4 @@
-//! A job's view of its group, and the jobs that get it.
+//! A job's view of its group.
 
 use std::fmt;
 use std::sync::Arc;

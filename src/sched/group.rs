@@ -20,8 +20,8 @@ use crate::common::trace;
 ///
 /// The driver owns the queue of all deadlines (a binary heap, and beside it a hierarchical timing wheel for far ones) and
 /// one sleep; due jobs run in parallel on the runtime's workers. A pending job costs a few dozen bytes beside its own
-/// future, but no task and no timer. If you have only a handful of timers,
-/// and do not wait for all of them together, use [`tokio::time::sleep`] in a task of your own.
+/// future, but no task and no timer. If you have only a handful of timers, and do not wait for all of them together, use
+/// [`tokio::time::sleep`] in a task of your own.
 ///
 /// The group has one owner; other tasks schedule through a [`Handle`], and jobs of the group through their
 /// [`JobContext`](crate::JobContext): a job that captured the group itself would end it when that job ends. A group in

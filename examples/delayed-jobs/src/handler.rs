@@ -266,7 +266,8 @@ impl Handlers {
     pub(crate) fn start(&self, claimed: &Claimed, context: Context) -> Result<Running, Failure> {
         let kind = &claimed.kind;
         // A claim takes only kinds that have a handler.
-        let handler = self.of(kind).ok_or_else(|| Failure::new("no handler"))?;
+        let no_handler = || Failure::new(format!("this worker has no handler for `{kind}`"));
+        let handler = self.of(kind).ok_or_else(no_handler)?;
         (handler.start)(context, &claimed.payload)
             .map_err(|error| Failure::new(format!("the payload is no `{kind}`: {error}")))
     }

@@ -845,12 +845,12 @@ impl State {
     }
 }
 
-/// Moves the later half of another worker's local queue, of woken jobs and, if `unstarted`, of claimed ones, to `local`.
-/// Returns how many. A claimed job holds its slot already, so the limit of running jobs does not matter here.
-fn steal(local: &Arc<LocalQueue>, workers: &Workers, unstarted: bool) -> usize {
+/// Moves the later half of the local queue of another worker to `local`: of woken jobs and, if `takes_claims`, of claimed
+/// ones. Returns how many. A claimed job holds its slot already, so the limit of running jobs does not matter here.
+fn steal(local: &Arc<LocalQueue>, workers: &Workers, takes_claims: bool) -> usize {
     for other in workers.others(local) {
         let woken = other.take_half_of_woken();
-        let unstarted = match unstarted {
+        let unstarted = match takes_claims {
             true => other.take_half(),
             false => VecDeque::new(),
         };

@@ -30,6 +30,13 @@ async fn after_a_gap_one_run_makes_up_for_the_missed_ones() {
     );
 }
 
+/// Sleeps until ten seconds after the next time that is a multiple of a hundred seconds.
+async fn ten_seconds_after_a_hundred(queue: &Queue) {
+    let now = queue.store().clock().now().0;
+    let until_next = 100_000_000 - now.rem_euclid(100_000_000);
+    sleep(Duration::from_micros(until_next as u64) + 10 * SECOND).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_gap_no_more_than_the_last_runs_that_were_missed_are_made_up_for() {
     for most in [0, 1, 3, 10] {
@@ -38,9 +45,7 @@ async fn after_a_gap_no_more_than_the_last_runs_that_were_missed_are_made_up_for
             let rule = Recurring::default().missed(MissedRuns::Last(most));
             noting(&queue, &log).every_with(rule, "tick", 100 * SECOND, &Note(7))
         };
-        let clock = queue.store().clock();
-        let until_next = 100_000_000 - clock.now().0.rem_euclid(100_000_000);
-        sleep(Duration::from_micros(until_next as u64) + 10 * SECOND).await;
+        ten_seconds_after_a_hundred(&queue).await;
         // It enqueues the run at 100 s, which is missed, as are the four after it.
         testkit::run_for(worker(), 30 * SECOND)
             .await
@@ -61,9 +66,7 @@ async fn a_missed_run_that_is_to_be_skipped_runs_only_if_the_next_one_is_not_due
             let rule = Recurring::default().missed(MissedRuns::Skip);
             noting(&queue, &log).every_with(rule, "tick", 100 * SECOND, &Note(7))
         };
-        let clock = queue.store().clock();
-        let until_next = 100_000_000 - clock.now().0.rem_euclid(100_000_000);
-        sleep(Duration::from_micros(until_next as u64) + 10 * SECOND).await;
+        ten_seconds_after_a_hundred(&queue).await;
         testkit::run_for(worker(), 30 * SECOND)
             .await
             .expect("a run");

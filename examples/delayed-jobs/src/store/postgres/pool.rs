@@ -94,18 +94,18 @@ impl Pool {
     ) -> Result<Vec<Row>, StoreError> {
         let now = self.micros();
         let may_tell = sql.contains("/*tell */");
-        let is_due = now - self.told.load(Ordering::Relaxed) >= QUIET.as_micros() as i64;
-        let is_due = may_tell && is_due;
-        let text = self.text(sql, is_due, purpose == Purpose::Relaxed);
+        let tells = may_tell && now - self.told.load(Ordering::Relaxed) >= QUIET.as_micros() as i64;
+        let text = self.text(sql, tells, purpose == Purpose::Relaxed);
         let limit = self.settings.query_timeout;
         let answer = timeout(limit, self.run(vec![(text, arguments)])).await;
         let rows = answer.map_err(|_| StoreError::TimedOut(limit))??;
         let rows = rows.into_iter().next().unwrap_or_default();
         // A statement without a row has changed nothing. If it were announced, idle workers would wake each other for ever.
-        match may_tell && !rows.is_empty() {
-            true if is_due => drop(self.told.fetch_max(now, Ordering::Relaxed)),
-            true => self.untold.notify_one(),
-            false => {}
+        let has_news = may_tell && !rows.is_empty();
+        if has_news && tells {
+            self.told.fetch_max(now, Ordering::Relaxed);
+        } else if has_news {
+            self.untold.notify_one();
         }
         Ok(rows)
     }
