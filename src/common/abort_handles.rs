@@ -1,172 +1,95 @@
 //! The running tasks, to be aborted together.
 //!
-//! ```text
-//!           reserve              its handle arrives            it ends
-//!   Free ────────────▶ Starting ───────────────────▶ Running ───────────▶ Free
-//!                         │ it ends                                         ▲
-//!                         └──────────▶ Ended ───────────────────────────────┘
-//!                                             its handle arrives
-//! ```
+//! A task is spawned after the lock, and can end before its abort handle is known. So whichever of the two comes first,
+//! its handle or its end, is kept until the other has come.
 //!
-//! A task is spawned after the lock, and can end before its abort handle is known. So a number is free again only when
-//! both the end and the handle have come: a late handle is never taken for that of the next task with this number.
-//!
-//! Numbers are in pages, and a page without tasks has no storage: a few that outlive a burst keep one page each.
+//! The tasks are in pages, and a page without tasks has no storage: a few that outlive a burst keep one page each.
+
+use std::collections::BTreeMap;
 
 use tokio::task::AbortHandle;
 
-/// Running tasks by number; a number is free again when its task has ended *and* its handle has arrived.
+/// The abort handles of running tasks, by the index of the task.
 #[derive(Debug, Default)]
 pub(crate) struct AbortHandles {
-    pages: Vec<Option<Box<Page>>>,
-    /// The pages with room, as a stack. The one on top keeps its storage while it is empty, so that nothing is allocated
-    /// where few tasks run at a time.
-    roomy: Vec<u32>,
-    /// The number of tasks.
-    used: usize,
-    /// All are to be aborted: `started` returns a handle that arrives from now on, for that.
+    /// By the first index divided by `PAGE`. None of them is empty.
+    pages: BTreeMap<usize, Box<Page>>,
+    /// An empty page, so that nothing is allocated where few tasks run at a time.
+    spare: Option<Box<Page>>,
+    /// All were taken out to be aborted: nothing is kept any more.
     aborting: bool,
 }
 
-/// Numbers in a page.
-const PAGE: usize = u128::BITS as usize;
+/// The number of tasks in a page.
+const PAGE: usize = u32::BITS as usize;
 
-/// The number of pages that are read under one hold of the lock.
-const CHUNK: usize = 4;
-
-/// Where no more pages than these were in use, they are kept at the end.
-const KEPT: usize = 8;
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Page {
-    states: [State; PAGE],
-    /// A bit for each state that is not free.
-    used: u128,
-}
-
-#[derive(Debug)]
-enum State {
-    Free,
-    /// Given to the runtime, which has not yet answered with the handle.
-    Starting,
-    Running(AbortHandle),
-    /// Ended before its handle arrived.
-    Ended,
-}
-
-impl Page {
-    fn new() -> Box<Page> {
-        Box::new(Page {
-            states: [const { State::Free }; PAGE],
-            used: 0,
-        })
-    }
+    running: [Option<AbortHandle>; PAGE],
+    /// A bit for each task that has ended before its handle arrived.
+    ended: u32,
 }
 
 impl AbortHandles {
-    pub(crate) fn reserve(&mut self) -> u32 {
-        let page = match self.roomy.last() {
-            Some(page) => *page,
-            None => {
-                let page = u32::try_from(self.pages.len()).expect("there is memory for them");
-                self.pages.push(None);
-                self.roomy.push(page);
-                page
-            }
-        };
-        let there = self.pages[page as usize].get_or_insert_with(Page::new);
-        let at = there.used.trailing_ones();
-        there.states[at as usize] = State::Starting;
-        there.used |= 1 << at;
-        if there.used == u128::MAX {
-            self.roomy.pop();
-        }
-        self.used += 1;
-        let number = page.checked_mul(PAGE as u32);
-        number.expect("fewer than 2^32 tasks run at once") + at
+    fn page(&mut self, index: usize) -> (&mut Page, usize) {
+        let page = self.pages.entry(index / PAGE);
+        let page = page.or_insert_with(|| self.spare.take().unwrap_or_default());
+        (page, index % PAGE)
     }
 
-    fn state(&mut self, number: u32) -> &mut State {
-        let (page, at) = (number as usize / PAGE, number as usize % PAGE);
-        let page = self.pages[page].as_mut();
-        &mut page.expect("its end or its handle is to come").states[at]
-    }
-
-    fn free(&mut self, number: u32) {
-        let (page, at) = (number / PAGE as u32, number % PAGE as u32);
-        let Some(there) = &mut self.pages[page as usize] else {
-            return;
-        };
-        let was_full = there.used == u128::MAX;
-        there.states[at as usize] = State::Free;
-        there.used &= !(1 << at);
-        let is_empty = there.used == 0;
-        let top = self.roomy.last().copied();
-        if was_full {
-            self.roomy.push(page);
-            // It is not on top any more.
-            if let Some(top) = top {
-                self.pages[top as usize].take_if(|there| there.used == 0);
-            }
-        } else if is_empty && top != Some(page) {
-            self.pages[page as usize] = None;
-        }
-        self.used -= 1;
-        if self.used == 0 && self.pages.len() > KEPT {
-            (self.pages, self.roomy) = (Vec::new(), Vec::new());
+    /// Removes the page of a task of which both the handle and the end have come, if it was the last one there.
+    fn forget(&mut self, index: usize) {
+        let (page, _) = self.page(index);
+        if page.ended == 0 && page.running.iter().all(Option::is_none) {
+            self.spare = self.pages.remove(&(index / PAGE));
         }
     }
 
-    /// Takes in the handle of the task of that number. What is returned is for the caller to abort, outside
-    /// of the lock; that is harmless for a task that has ended by itself.
+    /// Keeps the handle of a task until that ends. What is returned is for the caller to abort, outside of the lock;
+    /// that is harmless for a task that has ended by itself.
     #[must_use]
-    pub(crate) fn started(&mut self, number: u32, task: AbortHandle) -> Option<AbortHandle> {
-        let aborting = self.aborting;
-        let state = self.state(number);
-        if matches!(state, State::Ended) {
-            self.free(number);
+    pub(crate) fn started(&mut self, index: usize, task: AbortHandle) -> Option<AbortHandle> {
+        if self.aborting {
             return Some(task);
         }
-        let late = aborting.then(|| task.clone());
-        *state = State::Running(task);
-        late
-    }
-
-    /// The task of that number has ended. What is returned may be the task's last reference: drop it
-    /// outside of the lock.
-    #[must_use]
-    pub(crate) fn ended(&mut self, number: u32) -> Option<AbortHandle> {
-        match std::mem::replace(self.state(number), State::Ended) {
-            State::Running(task) => {
-                self.free(number);
-                Some(task)
-            }
-            // `Starting`: its handle is to come.
-            _ => None,
+        let (page, at) = self.page(index);
+        if page.ended & (1 << at) == 0 {
+            page.running[at] = Some(task);
+            return None;
         }
+        page.ended &= !(1 << at);
+        self.forget(index);
+        Some(task)
     }
 
-    /// Returns whether `abort_chunk` was called.
+    /// Notes that a task has ended. What is returned may be the task's last reference: drop it outside of the lock.
+    #[must_use]
+    pub(crate) fn ended(&mut self, index: usize) -> Option<AbortHandle> {
+        if self.aborting {
+            return None;
+        }
+        let (page, at) = self.page(index);
+        let task = page.running[at].take();
+        match task {
+            Some(_) => self.forget(index),
+            None => page.ended |= 1 << at,
+        }
+        task
+    }
+
+    /// Returns whether `abort` was called.
     pub(crate) fn is_aborting(&self) -> bool {
         self.aborting
     }
 
-    /// The running tasks of the chunk of pages that begins at `next`, which moves on; `None` behind the
-    /// last chunk. The caller aborts them, outside of the lock.
-    ///
-    /// From the first chunk on `started` returns the handles that arrive, so a task that starts in a chunk that was
-    /// passed is not missed.
-    pub(crate) fn abort_chunk(&mut self, next: &mut usize) -> Option<Vec<AbortHandle>> {
+    /// Takes all of them out. The caller aborts them, outside of the lock. From now on `started` returns the handles
+    /// that arrive, so no task is missed.
+    pub(crate) fn abort(&mut self) -> impl Iterator<Item = AbortHandle> + use<> {
         self.aborting = true;
-        let rest = self.pages.get(*next..).filter(|rest| !rest.is_empty())?;
-        let chunk = &rest[..rest.len().min(CHUNK)];
-        *next += chunk.len();
-        let states = chunk.iter().flatten().flat_map(|page| &page.states);
-        let running = states.filter_map(|state| match state {
-            State::Running(task) => Some(task.clone()),
-            _ => None,
-        });
-        Some(running.collect())
+        self.spare = None;
+        let pages = std::mem::take(&mut self.pages);
+        let running = pages.into_values().flat_map(|page| page.running);
+        running.flatten()
     }
 }
 
@@ -174,18 +97,9 @@ impl AbortHandles {
 mod tests {
     use super::*;
 
-    /// Starts `tasks` tasks, and returns their numbers.
-    fn start(abort_handles: &mut AbortHandles, task: &AbortHandle, tasks: usize) -> Vec<u32> {
-        let numbers: Vec<u32> = (0..tasks).map(|_| abort_handles.reserve()).collect();
-        for &number in &numbers {
-            assert!(abort_handles.started(number, task.clone()).is_none());
-        }
-        numbers
-    }
-
     /// The number of pages with storage.
     fn pages(abort_handles: &AbortHandles) -> usize {
-        abort_handles.pages.iter().flatten().count()
+        abort_handles.pages.len() + usize::from(abort_handles.spare.is_some())
     }
 
     #[tokio::test]
@@ -196,91 +110,54 @@ mod tests {
         for step in [1, CROWD - 1, PAGE + 1] {
             for every in [CROWD, CROWD / 7] {
                 let mut abort_handles = AbortHandles::default();
-                let numbers = start(&mut abort_handles, &task, CROWD);
+                for index in 0..CROWD {
+                    assert!(abort_handles.started(index, task.clone()).is_none());
+                }
                 assert_eq!(pages(&abort_handles), CROWD / PAGE);
                 let order = (0..CROWD).map(|n| n * step % CROWD);
                 let (survivors, others): (Vec<usize>, Vec<usize>) =
                     order.partition(|n| n % every == 0);
                 for &other in &others {
-                    assert!(abort_handles.ended(numbers[other]).is_some());
+                    assert!(abort_handles.ended(other).is_some());
                 }
                 let (kept, few) = (pages(&abort_handles), survivors.len());
                 assert!(kept <= few + 1, "{kept} pages for {few}, step {step}");
-                // All room is used again before there is more of it.
-                let again = start(&mut abort_handles, &task, CROWD - few);
-                assert_eq!(abort_handles.pages.len(), CROWD / PAGE);
-                for number in again
-                    .into_iter()
-                    .chain(survivors.iter().map(|&n| numbers[n]))
-                {
-                    assert!(abort_handles.ended(number).is_some());
+                for survivor in survivors {
+                    assert!(abort_handles.ended(survivor).is_some());
                 }
-                let capacities = (
-                    abort_handles.pages.capacity(),
-                    abort_handles.roomy.capacity(),
-                );
-                assert_eq!(capacities, (0, 0), "step {step}");
+                assert_eq!(pages(&abort_handles), 1, "step {step}");
             }
         }
-        assert!(size_of::<Page>() < 4 * 1024);
+        assert!(size_of::<Page>() < 300);
     }
 
     #[tokio::test]
-    async fn a_number_lasts_until_both_the_end_and_the_handle_have_come() {
+    async fn a_page_lasts_until_the_end_and_the_handle_of_each_of_its_tasks_have_come() {
         let task = tokio::spawn(async {}).abort_handle();
         let mut abort_handles = AbortHandles::default();
-        for _ in 0..2 {
-            let number = abort_handles.reserve();
-            assert_eq!(number, 0, "it was free");
-            assert!(abort_handles.ended(number).is_none(), "no handle yet");
-            assert_eq!((abort_handles.used, abort_handles.reserve()), (1, 1));
-            assert!(abort_handles.started(1, task.clone()).is_none());
-            assert!(abort_handles.ended(1).is_some());
-            assert!(abort_handles.started(number, task.clone()).is_some());
-            assert_eq!((abort_handles.used, pages(&abort_handles)), (0, 1));
-        }
+        assert!(abort_handles.ended(7).is_none(), "no handle yet");
+        assert!(abort_handles.started(8, task.clone()).is_none());
+        assert!(abort_handles.ended(8).is_some());
+        assert_eq!(abort_handles.pages.len(), 1, "a handle is to come");
+        assert!(abort_handles.started(7, task).is_some(), "it has ended");
+        assert_eq!(abort_handles.pages.len(), 0);
     }
 
     #[tokio::test]
-    async fn tasks_are_aborted_chunk_by_chunk_and_late_ones_as_they_arrive() {
+    async fn those_that_are_known_are_aborted_at_once_and_late_ones_as_they_arrive() {
         let task = tokio::spawn(async {}).abort_handle();
-        let (mut abort_handles, mut next) = (AbortHandles::default(), 0);
-        let chunk_of = CHUNK * PAGE;
-        let reserved: Vec<u32> = (0..2 * chunk_of + 10)
-            .map(|_| abort_handles.reserve())
-            .collect();
-        for &index in &reserved[1..] {
+        let mut abort_handles = AbortHandles::default();
+        for index in 1..=3 * PAGE {
             assert!(abort_handles.started(index, task.clone()).is_none());
         }
-        assert!(abort_handles.ended(reserved[chunk_of]).is_some());
-        let mut chunk = |abort_handles: &mut AbortHandles| {
-            abort_handles
-                .abort_chunk(&mut next)
-                .map(|chunk| chunk.len())
-        };
+        assert!(abort_handles.ended(PAGE).is_some());
+        assert!(abort_handles.ended(4 * PAGE).is_none(), "no handle yet");
+        assert_eq!(abort_handles.abort().count(), 3 * PAGE - 1);
+        assert!(abort_handles.ended(1).is_none(), "it was taken");
+        assert!(abort_handles.started(0, task).is_some(), "it is late");
         assert_eq!(
-            chunk(&mut abort_handles),
-            Some(chunk_of - 1),
-            "the first has no handle yet"
-        );
-        assert!(
-            abort_handles.started(reserved[0], task.clone()).is_some(),
-            "it is late"
-        );
-        assert_eq!(
-            chunk(&mut abort_handles),
-            Some(chunk_of - 1),
-            "one has ended"
-        );
-        let index = abort_handles.reserve();
-        assert!(
-            abort_handles.started(index, task).is_some(),
-            "all chunks are aborted"
-        );
-        assert_eq!(chunk(&mut abort_handles), Some(10));
-        assert_eq!(
-            (chunk(&mut abort_handles), chunk(&mut abort_handles)),
-            (None, None)
+            (abort_handles.abort().count(), pages(&abort_handles)),
+            (0, 0)
         );
     }
 }

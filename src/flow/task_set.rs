@@ -3,7 +3,6 @@
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::AbortHandle;
 
 use super::settings::Settings;
 use super::stop::{Stop, StopSignal};
@@ -27,13 +26,11 @@ pub(super) struct TaskSet<I, T> {
     /// Each task sends its end. tokio's budget for channels gives other tasks a turn between many ends.
     sender: UnboundedSender<Completion<T>>,
     receiver: UnboundedReceiver<Completion<T>>,
-    stopped: bool,
 }
 
 /// The end of one task, which may be dropped in the channel.
 struct Completion<T> {
     index: usize,
-    handle_index: u32,
     /// None: it was aborted.
     end: DiscardEach<Option<Result<T, TaskPanic>>>,
 }
@@ -59,7 +56,6 @@ impl<I, T> TaskSet<I, T> {
             abort_handles: AbortHandles::default(),
             sender,
             receiver,
-            stopped: false,
         }
     }
 
@@ -84,18 +80,18 @@ impl<I, T> TaskSet<I, T> {
             let Poll::Ready(Some(mut completion)) = self.receiver.poll_recv(cx) else {
                 // Behind the ends: what is there when the stop comes is not lost.
                 return match stop.poll(cx) {
-                    Some(stop) if !self.stopped => Poll::Ready(Event::Stopped(stop)),
+                    Some(stop) if !self.is_stopped() => Poll::Ready(Event::Stopped(stop)),
                     _ => Poll::Pending,
                 };
             };
             self.running -= 1;
-            drop(self.abort_handles.ended(completion.handle_index));
+            drop(self.abort_handles.ended(completion.index));
             match completion.end.take() {
                 Some(end) => return Poll::Ready(Event::Ended(completion.index, end)),
                 None => self.aborted += 1,
             }
             // Without a stop it is the runtime that was shut down.
-            if !self.stopped {
+            if !self.is_stopped() {
                 return Poll::Ready(Event::Stopped(Stop::Cancelled));
             }
         }
@@ -103,11 +99,11 @@ impl<I, T> TaskSet<I, T> {
 
     /// Aborts what runs.
     pub(super) fn stop(&mut self) {
-        self.stopped = true;
-        let mut next = 0;
-        while let Some(chunk) = self.abort_handles.abort_chunk(&mut next) {
-            chunk.iter().for_each(AbortHandle::abort);
-        }
+        self.abort_handles.abort().for_each(|task| task.abort());
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.abort_handles.is_aborting()
     }
 }
 
@@ -150,7 +146,7 @@ where
             drop(self.tasks.take());
             return false;
         };
-        let (index, handle_index) = (self.started, self.abort_handles.reserve());
+        let index = self.started;
         self.started += 1;
         self.running += 1;
         let (name, called_at) = (settings.name, settings.called_at);
@@ -165,11 +161,10 @@ where
             // An error means that the set was dropped, and then so is the end.
             let _ = sender.send(Completion {
                 index,
-                handle_index,
                 end: end.into(),
             });
         });
-        let late = self.abort_handles.started(handle_index, running);
+        let late = self.abort_handles.started(index, running);
         debug_assert!(late.is_none(), "nothing starts after a stop");
         true
     }

@@ -27,9 +27,7 @@ use crate::task::output::TaskOutput;
 pub(super) type CallSite = &'static Location<'static>;
 
 pub(super) struct Queued<E> {
-    /// That of the task in its group, and its place in the queue.
-    pub(super) index: usize,
-    pub(super) spawned_at: CallSite,
+    pub(super) meta: TaskMeta,
     pub(super) task: QueuedTask<E>,
 }
 
@@ -70,11 +68,11 @@ impl<E> Queued<E> {
     }
 }
 
-/// The data of a running task.
+/// What is known of a task, whatever its type.
+#[derive(Clone, Copy)]
 pub(super) struct TaskMeta {
+    /// Its index in the group, and its place in the queue.
     pub(super) index: usize,
-    /// Its number among the abort handles.
-    pub(super) handle_index: u32,
     pub(super) spawned_at: CallSite,
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Pool<E> {
 }
 
 // What is under the pool's lock. Wakes, aborts and drops are done after it: they are returned to the method that took
-// the lock, as `Ended`, `Next` or a chunk of abort handles.
+// the lock, as `Ended`, `Next` or abort handles.
 struct State<E> {
     lifecycle: Lifecycle,
     queue: WaitQueue<E>,
@@ -94,11 +94,10 @@ impl<E> State<E> {
         !self.queue.has_slot() && !self.queue.has_capacity()
     }
 
-    /// Makes the data of a task that has its slot, and reserves its abort handle.
-    fn meta(&mut self, index: usize, spawned_at: CallSite) -> TaskMeta {
+    /// Gives the next task its index.
+    fn meta(&mut self, spawned_at: CallSite) -> TaskMeta {
         TaskMeta {
-            index,
-            handle_index: self.abort_handles.reserve(),
+            index: self.next_index(),
             spawned_at,
         }
     }
@@ -236,10 +235,10 @@ impl<E: Send + 'static> Pool<E> {
             }
             Err(Rejected::Closed | Rejected::Cancelled) => {
                 state.outcomes.counts.rejected += 1;
-                let index = state.next_index();
+                let meta = state.meta(spawned_at);
                 drop(state);
-                self.drop_task(index, spawned_at, || drop(task));
-                index
+                self.drop_task(meta, || drop(task));
+                meta.index
             }
             Ok(()) => self.enter(state, spawned_at, task),
         }
@@ -313,11 +312,10 @@ impl<E: Send + 'static> Pool<E> {
         }
         // The slot is taken, so the group cannot drain before this task has ended, though it is spawned only after
         // the lock.
-        let index = state.next_index();
-        let meta = state.meta(index, spawned_at);
+        let meta = state.meta(spawned_at);
         drop(state);
         self.launch(task, meta);
-        index
+        meta.index
     }
 
     /// Queues a task at the end. The first one has the token watched: if that is cancelled from outside, the
@@ -328,12 +326,8 @@ impl<E: Send + 'static> Pool<E> {
         spawned_at: CallSite,
         task: QueuedTask<E>,
     ) -> usize {
-        let index = state.next_index();
-        state.queue.push(Queued {
-            index,
-            spawned_at,
-            task,
-        });
+        let meta = state.meta(spawned_at);
+        state.queue.push(Queued { meta, task });
         // In the step that queues the task, so that only one task is spawned for it.
         let is_watched = std::mem::replace(&mut state.is_token_watched, true);
         drop(state);
@@ -349,7 +343,7 @@ impl<E: Send + 'static> Pool<E> {
                 }
             });
         }
-        index
+        meta.index
     }
 
     /// Resolves when the task is accepted, or gives it back if the group ends first.
@@ -401,28 +395,21 @@ impl<E: Send + 'static> Pool<E> {
     where
         F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
-        // There is an abort handle only after the task was spawned, and the task may have ended by then:
-        //
-        // 1. A number among the abort handles was reserved with the slot, and is `Starting`.
-        // 2. The task is spawned. It may run on another thread and end at once, which makes the number `Ended`.
-        // 3. The handle arrives. `started` keeps it, or frees the number of a task that has ended.
-        //
-        // If all tasks were aborted between 1 and 3, the walk found no handle here. It has left `aborting`, and this
-        // handle comes back to be aborted now.
-        let handle_index = meta.handle_index;
         let pool = Arc::clone(self);
-        // `ended` is called in each case, also after an abort or a shutdown of the runtime, and releases the slot.
-        let abort = run::spawn(&self.runtime, task, move |end| pool.ended(&meta, end));
-        let late = self.lock().abort_handles.started(handle_index, abort);
+        // `ended` is called in each case, also after an abort or a shutdown of the runtime, and releases the slot. It
+        // may be called on another thread before the handle is there.
+        let abort = run::spawn(&self.runtime, task, move |end| pool.ended(meta, end));
+        let late = self.lock().abort_handles.started(meta.index, abort);
+        // All tasks were aborted meanwhile, without this one; or it has ended.
         if let Some(task) = late {
             task.abort();
         }
     }
 
-    fn ended<O: TaskOutput<E>>(self: &Arc<Self>, meta: &TaskMeta, end: run::End<O>) {
-        let index = meta.index;
+    fn ended<O: TaskOutput<E>>(self: &Arc<Self>, meta: TaskMeta, end: run::End<O>) {
+        let TaskMeta { index, spawned_at } = meta;
         let panicked = |payload| {
-            let panic = run::panicked(self.name(), index, meta.spawned_at, payload);
+            let panic = run::panicked(self.name(), index, spawned_at, payload);
             TaskError::Panicked(panic)
         };
         let end = match end {
@@ -443,7 +430,7 @@ impl<E: Send + 'static> Pool<E> {
             others = OnError::Cancel;
         }
         let unread = state.outcomes.record(end);
-        let handle = state.abort_handles.ended(meta.handle_index);
+        let handle = state.abort_handles.ended(index);
         // The slot is kept while the policy is applied, without the lock. So `wait` does not return before the token is
         // cancelled and the others are aborted, and no queued task takes this slot meanwhile.
         if others != OnError::Continue {
@@ -500,9 +487,8 @@ impl<E: Send + 'static> Pool<E> {
                 return self.finish(ended);
             };
             // It is accepted and has its slot, so no `submit` can take it back: it is started without the lock.
-            let meta = state.meta(queued.index, queued.spawned_at);
             drop(state);
-            let submit = queued.task.start(self, meta);
+            let submit = queued.task.start(self, queued.meta);
             wake_each(accepted.into_iter().chain(submit));
         }
         // `starting` stays set until the remainder has run: no other caller starts, and the group does not drain.
@@ -528,12 +514,12 @@ impl<E: Send + 'static> Pool<E> {
     fn skip(&self, queued: Queued<E>) {
         match queued.task {
             QueuedTask::Owned(task) => {
-                self.drop_task(queued.index, queued.spawned_at, || drop(task));
+                self.drop_task(queued.meta, || drop(task));
             }
             QueuedTask::Submitted(task, waker) => {
                 // If it was not accepted, its submit takes it back.
                 if task.is_accepted() {
-                    self.drop_task(queued.index, queued.spawned_at, || task.clear());
+                    self.drop_task(queued.meta, || task.clear());
                 }
                 drop(task);
                 wake_each(waker);
@@ -542,8 +528,8 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// Drops what a task was; a panic of its destructor is an event and harms no other task.
-    fn drop_task(&self, index: usize, spawned_at: CallSite, dropping: impl FnOnce()) {
-        run::discard_of_task(self.name(), index, spawned_at, dropping);
+    fn drop_task(&self, meta: TaskMeta, dropping: impl FnOnce()) {
+        run::discard_of_task(self.name(), meta.index, meta.spawned_at, dropping);
     }
 
     // The end of the group, or of its tasks.
@@ -572,14 +558,9 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     fn abort_all(&self) {
-        let mut next = 0;
-        loop {
-            // The lock is released between chunks, and while they are aborted. A task whose handle arrives in a chunk
-            // that was passed is aborted as it arrives (see `launch`).
-            let chunk = self.lock().abort_handles.abort_chunk(&mut next);
-            let Some(chunk) = chunk else { return };
-            chunk.iter().for_each(AbortHandle::abort);
-        }
+        // A task whose handle arrives later is aborted as it arrives (see `launch`).
+        let running = self.lock().abort_handles.abort();
+        running.for_each(|task| task.abort());
     }
 
     /// Sets the cause for which the token is about to be cancelled, unless there is one.

@@ -94,9 +94,9 @@ impl<E> WaitQueue<E> {
     pub(super) fn push(&mut self, queued: Queued<E>) {
         if self.has_capacity() {
             self.accepted += 1;
-            self.accepted_to = queued.index + 1;
+            self.accepted_to = queued.meta.index + 1;
         }
-        self.queue.insert(queued.index, queued);
+        self.queue.insert(queued.meta.index, queued);
     }
 
     /// The head of the queue, with a slot taken for it.
@@ -187,7 +187,7 @@ mod tests {
     use std::panic::Location;
     use std::sync::Arc;
 
-    use super::super::queued::PendingSubmit;
+    use super::super::queued::{PendingSubmit, TaskMeta};
     use super::*;
 
     type Tasks = WaitQueue<()>;
@@ -215,17 +215,15 @@ mod tests {
     }
 
     fn push(queue: &mut Tasks, index: usize, task: QueuedTask<()>) {
-        queue.push(Queued {
-            index,
-            spawned_at: Location::caller(),
-            task,
-        });
+        let spawned_at = Location::caller();
+        let meta = TaskMeta { index, spawned_at };
+        queue.push(Queued { meta, task });
     }
 
     /// Gives the slot to the next, and says which one that is.
     fn step(queue: &mut Tasks) -> Option<usize> {
         queue.release();
-        queue.next().map(|next| next.queued.index)
+        queue.next().map(|next| next.queued.meta.index)
     }
 
     fn listens(queue: &mut Tasks, index: usize) -> bool {
@@ -238,7 +236,7 @@ mod tests {
         spawn(&mut queue, 1);
         queue.release();
         assert!(!queue.try_acquire());
-        assert_eq!(queue.next().map(|next| next.queued.index), Some(1));
+        assert_eq!(queue.next().map(|next| next.queued.meta.index), Some(1));
         assert!(queue.next().is_none());
         assert_eq!(queue.running(), 1);
     }
@@ -247,7 +245,10 @@ mod tests {
     fn a_submit_in_the_middle_can_leave() {
         let mut queue = full(0);
         let indices = [1, 2, 3].map(|index| submit(&mut queue, index));
-        assert_eq!(queue.remove(indices[1]).map(|queued| queued.index), Some(2));
+        assert_eq!(
+            queue.remove(indices[1]).map(|queued| queued.meta.index),
+            Some(2)
+        );
         assert!(queue.remove(indices[1]).is_none());
         assert_eq!([(); 3].map(|()| step(&mut queue)), [Some(1), Some(3), None]);
     }
@@ -283,7 +284,7 @@ mod tests {
         let chunk: Vec<_> = queue
             .take_chunk()
             .iter()
-            .map(|queued| queued.index)
+            .map(|queued| queued.meta.index)
             .collect();
         assert_eq!((chunk, queue.len()), (vec![2, 3, 5], 0));
         assert!(queue.take_chunk().is_empty());
@@ -314,7 +315,7 @@ mod tests {
                 [CHUNK, CHUNK, 1_500 - 2 * CHUNK, 0],
                 "capacity {capacity}"
             );
-            let order = chunks.into_iter().flatten().map(|queued| queued.index);
+            let order = chunks.into_iter().flatten().map(|queued| queued.meta.index);
             assert!(order.eq(0..1_500), "capacity {capacity}");
         }
     }
