@@ -15,24 +15,15 @@ use super::queued::{Queued, QueuedTask};
 /// goes as it gets shorter.
 // All under the pool's lock. A slot that is released while tasks are queued is theirs: `try_acquire` refuses as long as
 // anything is queued, so only `next` can take it.
-//
-//     index:    3   5   6   8 │ 9  12
-//               accepted      │ waiting submits, and tasks of `spawn` beyond the capacity
-//                accepted_to: 9
-//
-// With capacity left nothing is behind the accepted ones: a task that comes then is accepted at once, and when an
-// accepted one leaves, the first behind them is accepted in the same step.
 pub(super) struct WaitQueue<E> {
     limit: usize,
     /// How many queued tasks are accepted; `spawn` queues beyond it.
     capacity: usize,
     running: usize,
-    /// By index, which is the order of arrival.
-    queue: BTreeMap<usize, Queued<E>>,
-    /// How many at the front count towards the capacity. They fill it if anything is queued behind.
-    accepted: usize,
-    /// What is queued below this index is accepted, and what is queued from it on is not.
-    accepted_to: usize,
+    /// By index, which is the order of arrival. They fill the capacity if any are behind them.
+    accepted: BTreeMap<usize, Queued<E>>,
+    /// Those behind: the tasks of waiting `submit`s, and of `spawn` beyond the capacity.
+    behind: BTreeMap<usize, Queued<E>>,
     /// A caller is starting queued tasks: the others leave theirs to it.
     starting: bool,
 }
@@ -53,9 +44,8 @@ impl<E> WaitQueue<E> {
             limit,
             capacity,
             running: 0,
-            queue: BTreeMap::new(),
-            accepted: 0,
-            accepted_to: 0,
+            accepted: BTreeMap::new(),
+            behind: BTreeMap::new(),
             starting: false,
         }
     }
@@ -65,13 +55,13 @@ impl<E> WaitQueue<E> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.queue.len()
+        self.accepted.len() + self.behind.len()
     }
 
     /// Returns whether a slot is free and nothing is queued for it.
     pub(super) fn has_slot(&self) -> bool {
         // With a queue, a free slot is for its head: a task that comes now must not overtake it.
-        self.queue.is_empty() && self.running < self.limit
+        self.len() == 0 && self.running < self.limit
     }
 
     /// Takes a slot, if there is one for a task that comes now.
@@ -86,17 +76,18 @@ impl<E> WaitQueue<E> {
     }
 
     pub(super) fn has_capacity(&self) -> bool {
-        self.accepted < self.capacity
+        self.accepted.len() < self.capacity
     }
 
     /// Queues a task at the end: its index is above all that were queued before. One that finds capacity is accepted
     /// at once.
     pub(super) fn push(&mut self, queued: Queued<E>) {
-        if self.has_capacity() {
-            self.accepted += 1;
-            self.accepted_to = queued.meta.index + 1;
-        }
-        self.queue.insert(queued.meta.index, queued);
+        let queue = if self.has_capacity() {
+            &mut self.accepted
+        } else {
+            &mut self.behind
+        };
+        queue.insert(queued.meta.index, queued);
     }
 
     /// The head of the queue, with a slot taken for it.
@@ -105,7 +96,7 @@ impl<E> WaitQueue<E> {
             return None;
         }
         // The slot belongs to the task and not to its submit: the task runs even if that is dropped from here on.
-        let (_, queued) = self.queue.pop_first()?;
+        let (_, queued) = self.pop_first()?;
         self.running += 1;
         if let QueuedTask::Submitted(task, _) = &queued.task {
             task.accept();
@@ -114,55 +105,48 @@ impl<E> WaitQueue<E> {
         Some(Next { queued, accepted })
     }
 
-    /// Accepts the first task that waits, since the head has left and so there is capacity for one more. Returns the
+    fn pop_first(&mut self) -> Option<(usize, Queued<E>)> {
+        let accepted = self.accepted.pop_first();
+        accepted.or_else(|| self.behind.pop_first())
+    }
+
+    /// Accepts the first task behind, since the head has left and so there may be capacity for one more. Returns the
     /// waker of its submit.
     fn accept_next(&mut self) -> Option<Waker> {
-        if self.accepted == 0 {
-            // The capacity is zero, so the head was not accepted before it got its slot.
+        if !self.has_capacity() {
             return None;
         }
-        let Some((index, queued)) = self.queue.range_mut(self.accepted_to..).next() else {
-            self.accepted -= 1;
-            return None;
-        };
-        // `accepted` stays: one has left and one was added.
-        self.accepted_to = index + 1;
-        match &mut queued.task {
+        let (index, mut queued) = self.behind.pop_first()?;
+        let waker = match &mut queued.task {
             QueuedTask::Submitted(task, waker) => {
                 task.accept();
                 waker.take()
             }
             // Of a `spawn`: the group had it before, and now it counts towards the capacity.
             QueuedTask::Owned(_) => None,
-        }
+        };
+        self.accepted.insert(index, queued);
+        waker
     }
 
     /// Registers a waker for the `submit` of that task, and returns the one before; `Err` if the task is not
     /// waiting to be accepted any more.
     pub(super) fn register(&mut self, index: usize, fresh: Waker) -> Result<Option<Waker>, Waker> {
-        match self.queue.get_mut(&index).map(|queued| &mut queued.task) {
-            Some(QueuedTask::Submitted(_, waker)) if index >= self.accepted_to => {
-                Ok(waker.replace(fresh))
-            }
+        match self.behind.get_mut(&index).map(|queued| &mut queued.task) {
+            Some(QueuedTask::Submitted(_, waker)) => Ok(waker.replace(fresh)),
             _ => Err(fresh),
         }
     }
 
-    /// Takes out a task that is not accepted.
+    /// Takes out a task that is not accepted. One that is accepted is not its submit's any more.
     pub(super) fn remove(&mut self, index: usize) -> Option<Queued<E>> {
-        // An accepted one is not the submit's any more. One behind those may leave: `accepted` does not count it.
-        if index < self.accepted_to {
-            return None;
-        }
-        self.queue.remove(&index)
+        self.behind.remove(&index)
     }
 
     /// Takes a chunk out, in order, of a queue that nothing is added to any more.
     pub(super) fn take_chunk(&mut self) -> Vec<Queued<E>> {
-        let head = std::iter::from_fn(|| self.queue.pop_first());
-        let chunk: Vec<_> = head.take(CHUNK).map(|(_, queued)| queued).collect();
-        self.accepted = self.accepted.saturating_sub(chunk.len());
-        chunk
+        let head = std::iter::from_fn(|| self.pop_first());
+        head.take(CHUNK).map(|(_, queued)| queued).collect()
     }
 
     /// Begins to start queued tasks. Returns `false` if another caller does so already.
@@ -177,7 +161,7 @@ impl<E> WaitQueue<E> {
     /// Returns whether no task runs, is queued, or is about to start.
     pub(super) fn is_idle(&self) -> bool {
         // While one is starting, a chunk of skipped tasks may be out of the queue and not dropped yet.
-        !self.starting && self.running == 0 && self.queue.is_empty()
+        !self.starting && self.running == 0 && self.len() == 0
     }
 }
 
