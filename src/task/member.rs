@@ -30,10 +30,9 @@ use super::pool::{Caller, Pool};
 #[doc(alias = "WaitGroup")]
 #[must_use = "a member that is dropped no longer keeps the group open"]
 pub struct Member<E: Send + 'static = Infallible> {
-    pool: Arc<Pool<E>>,
+    /// `None`: rejected by the group, it keeps nothing open.
+    pool: Option<Arc<Pool<E>>>,
     index: usize,
-    /// Rejected by the group, it keeps nothing open.
-    is_admitted: bool,
 }
 
 impl<E: Send + 'static> Member<E> {
@@ -41,11 +40,8 @@ impl<E: Send + 'static> Member<E> {
     #[track_caller]
     pub(super) fn join(pool: &Arc<Pool<E>>, caller: Caller) -> Member<E> {
         let (index, is_admitted) = pool.join(caller);
-        Member {
-            pool: Arc::clone(pool),
-            index,
-            is_admitted,
-        }
+        let pool = is_admitted.then(|| Arc::clone(pool));
+        Member { pool, index }
     }
 
     /// Records an error under the member's index; the group's [`OnError`](super::OnError) applies to it as to a task's
@@ -68,8 +64,8 @@ impl<E: Send + 'static> Member<E> {
     /// # }
     /// ```
     pub fn fail(&self, error: E) {
-        if self.is_admitted {
-            self.pool.member_failed(self.index, error);
+        if let Some(pool) = &self.pool {
+            pool.member_failed(self.index, error);
         }
     }
 
@@ -95,8 +91,8 @@ impl<E: Send + 'static> Member<E> {
 impl<E: Send + 'static> Drop for Member<E> {
     fn drop(&mut self) {
         // A rejected one was never counted. The last one of a closed group ends it here.
-        if self.is_admitted {
-            self.pool.leave();
+        if let Some(pool) = &self.pool {
+            pool.leave();
         }
     }
 }
