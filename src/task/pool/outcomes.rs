@@ -3,26 +3,7 @@
 use crate::common::closing::Report;
 use crate::common::error::TaskError;
 use crate::common::panic::DiscardEach;
-use crate::task::policy::Cause;
 use crate::task::stats::TaskStats;
-
-/// The end of one task.
-pub(super) enum End<E> {
-    Finished,
-    Failed(TaskError<E>),
-    /// With the panic of its destructor, if that panicked.
-    Aborted(Option<TaskError<E>>),
-}
-
-impl<E> End<E> {
-    /// Returns the cause for which the others are to end, if this is a failure.
-    pub(super) fn cause(&self) -> Option<Cause> {
-        match self {
-            End::Failed(error) | End::Aborted(Some(error)) => Some(Cause::of(error)),
-            End::Finished | End::Aborted(None) => None,
-        }
-    }
-}
 
 /// All outcomes so far, each in one of the counts.
 pub(super) struct Outcomes<E> {
@@ -85,19 +66,22 @@ impl<E> Outcomes<E> {
         }
     }
 
-    /// Counts the end of a task that ran. An error that no `wait` can return is given back, to be dropped after the
-    /// lock.
-    pub(super) fn record(&mut self, end: End<E>) -> Option<TaskError<E>> {
+    /// Counts the end of a task that ran; the failure of an aborted one is the panic of its destructor. An error that no
+    /// `wait` can return is given back, to be dropped after the lock.
+    pub(super) fn record(
+        &mut self,
+        is_aborted: bool,
+        failure: Option<TaskError<E>>,
+    ) -> Option<TaskError<E>> {
         // For the reports: an aborted task has not ended by itself.
-        self.counts.ended += u64::from(!matches!(end, End::Aborted(_)));
-        match end {
-            End::Finished => self.counts.finished += 1,
-            End::Failed(error) => return self.fail(error),
-            End::Aborted(None) => self.counts.aborted += 1,
-            End::Aborted(Some(panic)) => {
-                self.counts.aborted_panicked += 1;
-                return self.fail(panic);
+        self.counts.ended += u64::from(!is_aborted);
+        match failure {
+            Some(failure) => {
+                self.counts.aborted_panicked += u64::from(is_aborted);
+                return self.fail(failure);
             }
+            None if is_aborted => self.counts.aborted += 1,
+            None => self.counts.finished += 1,
         }
         None
     }

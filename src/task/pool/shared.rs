@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::lifecycle::{Caller, Lifecycle, Rejected};
-use super::outcomes::{Counts, End, Outcomes};
+use super::outcomes::{Counts, Outcomes};
 use super::queued::{CallSite, PendingSubmit, Queued, QueuedTask, SubmitTicket, TaskMeta};
 use super::wait_queue::{Next, WaitQueue};
 use crate::common::abort_handles::AbortHandles;
@@ -412,24 +412,24 @@ impl<E: Send + 'static> Pool<E> {
             let panic = run::panicked(self.name(), index, spawned_at, payload);
             TaskError::Panicked(panic)
         };
-        let end = match end {
-            run::End::Dropped(dropped) => End::Aborted(dropped.err().map(panicked)),
-            run::End::Ended(Err(payload)) => End::Failed(panicked(payload)),
-            run::End::Ended(Ok(output)) => match output.into_result(Sealed::NEW) {
-                Ok(()) => End::Finished,
-                Err(error) => End::Failed(TaskError::Failed { index, error }),
-            },
+        let (is_aborted, failure) = match end {
+            run::End::Dropped(dropped) => (true, dropped.err().map(panicked)),
+            run::End::Ended(Err(payload)) => (false, Some(panicked(payload))),
+            run::End::Ended(Ok(output)) => {
+                let error = output.into_result(Sealed::NEW).err();
+                (false, error.map(|error| TaskError::Failed { index, error }))
+            }
         };
         // The failure, its effect on the lifecycle and the count are one step: from here on no queued task starts.
         let mut state = self.lock_in_time();
-        let mut others = self.on_failure(&mut state, end.cause());
+        let mut others = self.on_failure(&mut state, failure.as_ref());
         // Dropped, and not by the group: its runtime was shut down, so no task can run any more.
-        let is_lost = matches!(end, End::Aborted(_)) && !state.abort_handles.is_aborting();
+        let is_lost = is_aborted && !state.abort_handles.is_aborting();
         if is_lost && state.lifecycle.stop() {
             // Without another cause the cancelled token means `Cause::Cancelled`.
             others = OnError::Cancel;
         }
-        let unread = state.outcomes.record(end);
+        let unread = state.outcomes.record(is_aborted, failure);
         let handle = state.abort_handles.ended(index);
         // The slot is kept while the policy is applied, without the lock. So `wait` does not return before the token is
         // cancelled and the others are aborted, and no queued task takes this slot meanwhile.
@@ -535,11 +535,11 @@ impl<E: Send + 'static> Pool<E> {
     // The end of the group, or of its tasks.
 
     /// Returns the policy to apply to the others for a failure: none if it was applied for an earlier one.
-    fn on_failure(&self, state: &mut State<E>, cause: Option<Cause>) -> OnError {
-        match cause {
+    fn on_failure(&self, state: &mut State<E>, failure: Option<&TaskError<E>>) -> OnError {
+        match failure {
             // `stop` answers `true` once: the first failure gives the cause, and applies the policy.
-            Some(cause) if self.on_error != OnError::Continue && state.lifecycle.stop() => {
-                self.set_cause(cause);
+            Some(failure) if self.on_error != OnError::Continue && state.lifecycle.stop() => {
+                self.set_cause(Cause::of(failure));
                 self.on_error
             }
             _ => OnError::Continue,
@@ -659,13 +659,9 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Ends the group if its deadline has passed.
     fn check_deadline(self: &Arc<Self>) {
-        if self.deadline.is_some_and(|at| at <= Instant::now()) {
-            self.expire();
+        if self.deadline.is_none_or(|at| at > Instant::now()) {
+            return;
         }
-    }
-
-    /// Ends the group, since its deadline has passed.
-    fn expire(self: &Arc<Self>) {
         // From this step on nothing queued starts, also before the token is cancelled below. It returns `true` once,
         // so the timer and a caller that finds the deadline passed do not both do the rest. Whatever stopped the group
         // before has set the cause and applies the policy, or aborts all.
@@ -815,7 +811,7 @@ impl<E: Send + 'static> Pool<E> {
             drop(error);
             return;
         }
-        let others = self.on_failure(&mut state, Some(Cause::of(&error)));
+        let others = self.on_failure(&mut state, Some(&error));
         let unread = state.outcomes.fail(error);
         drop(state);
         drop_quietly(unread);
