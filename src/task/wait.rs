@@ -7,11 +7,45 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::pool::{Counts, Drained, Outcome, Pool};
+use super::pool::{Counts, Outcome, Pool};
 use super::stats::TaskStats;
 use crate::common::closing::{Closing, Report};
 use crate::common::error::{TaskError, TaskErrors};
-use crate::common::panic::discard_each;
+use crate::common::panic::{ENDED, discard_each};
+
+/// Resolves when the group has drained. Its waker is removed when it is dropped.
+struct Drained<'a, E: Send + 'static> {
+    pool: &'a Arc<Pool<E>>,
+    number: Option<u64>,
+    ended: bool,
+}
+
+impl<'a, E: Send + 'static> Drained<'a, E> {
+    fn new(pool: &'a Arc<Pool<E>>) -> Drained<'a, E> {
+        Drained {
+            pool,
+            number: None,
+            ended: false,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        assert!(!self.ended, "{ENDED}");
+        // Each poll reads the state anew, so a spurious wake-up does no harm.
+        let drained = self.pool.poll_drained(&mut self.number, cx);
+        self.ended = drained.is_ready();
+        drained
+    }
+}
+
+impl<E: Send + 'static> Drop for Drained<'_, E> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            // Otherwise the pool would keep the waker until the group ends.
+            self.pool.stop_waiting(number);
+        }
+    }
+}
 
 /// The one `wait` of a group that may be alive. If it is dropped before it has resolved, the next may come.
 pub(super) struct WaitInner<'a, E: Send + 'static> {
@@ -32,15 +66,15 @@ impl<'a, E: Send + 'static> WaitInner<'a, E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<E>> {
         // The failures are taken only now: a `wait` that is dropped before leaves them to the next one.
         ready!(self.drained.poll(cx));
-        Poll::Ready(self.drained.pool().take_outcome())
+        Poll::Ready(self.drained.pool.take_outcome())
     }
 }
 
 impl<E: Send + 'static> Drop for WaitInner<'_, E> {
     fn drop(&mut self) {
         // One that has resolved has taken the failures, and must stay the last.
-        if !self.drained.has_ended() {
-            self.drained.pool().give_up_wait();
+        if !self.drained.ended {
+            self.drained.pool.give_up_wait();
         }
     }
 }
@@ -220,7 +254,7 @@ impl<'a, E: Send + 'static> Closed<'a, E> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Report> {
         ready!(self.drained.poll(cx));
-        let counts = self.drained.pool().counts();
+        let counts = self.drained.pool.counts();
         Poll::Ready(counts.report_since(self.before))
     }
 }
@@ -271,6 +305,6 @@ fn show<E: Send + 'static>(
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     f.debug_struct(name)
-        .field("stats", &drained.pool().stats())
+        .field("stats", &drained.pool.stats())
         .finish_non_exhaustive()
 }

@@ -16,14 +16,12 @@
 //!
 //! All of it lies under one lock, in `shared`.
 
-mod drained;
 mod lifecycle;
 mod outcomes;
 mod queued;
 mod shared;
 mod wait_queue;
 
-pub(super) use drained::Drained;
 pub(super) use lifecycle::Caller;
 pub(super) use outcomes::Counts;
 pub(super) use queued::SubmitTicket;
