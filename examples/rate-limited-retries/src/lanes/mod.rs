@@ -6,9 +6,9 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -41,11 +41,11 @@ const PAGE: usize = 512;
 
 /// The number of a key's lane. It is valid while work of the key is queued, delayed or running, and also while the lock
 /// is held under which it was looked up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LaneId(u32);
 
-/// The entry of a lane that has work and a free slot, in the heap of heads.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The entry of a lane that has work and a free slot, in the heap of heads. The one that starts first is the least.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     /// The instant at which the limits of its key let the head start, or an earlier one. If that has passed, the
     /// instant since which it is its turn: the last start of the lane, so that lanes which wait for a slot take turns.
@@ -56,46 +56,10 @@ struct Head {
     lane: LaneId,
 }
 
-impl Ord for Head {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // `BinaryHeap` is a max-heap, so the entry that starts first is the greatest.
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
-impl PartialOrd for Head {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// Work that is retried at an instant. It is ordered by this instant, and then by the order of arrival.
+/// Work that is retried at an instant.
 struct Delayed<T> {
-    at: u64,
-    number: u64,
     lane: LaneId,
     returned: Returned<T>,
-}
-
-impl<T> PartialEq for Delayed<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl<T> Eq for Delayed<T> {}
-
-impl<T> PartialOrd for Delayed<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Delayed<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // `BinaryHeap` is a max-heap, so the work that is due first is the greatest.
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
 }
 
 /// The slot of its lane that running work takes.
@@ -155,8 +119,9 @@ pub(crate) struct Lanes<K, T> {
     by_key: HashTable<LaneId>,
     lanes: Vec<Option<Lane<K, T>>>,
     free: Vec<LaneId>,
-    heads: BinaryHeap<Head>,
-    delayed: BinaryHeap<Delayed<T>>,
+    heads: BinaryHeap<Reverse<Head>>,
+    /// By its instant, and then by its number, which is the order of arrival.
+    delayed: BTreeMap<(u64, u64), Delayed<T>>,
     /// The number of the newest entry.
     last_entry: u32,
     /// The number of the newest delayed work.
@@ -193,7 +158,7 @@ impl<K, T> Lanes<K, T> {
             lanes: Vec::new(),
             free: Vec::new(),
             heads: BinaryHeap::new(),
-            delayed: BinaryHeap::new(),
+            delayed: BTreeMap::new(),
             last_entry: NONE,
             last_delayed: 0,
             counts: Counts::default(),
@@ -234,12 +199,8 @@ impl<K, T> Lanes<K, T> {
         }
         self.past(id, now).delayed += 1;
         self.last_delayed += 1;
-        self.delayed.push(Delayed {
-            at,
-            number: self.last_delayed,
-            lane: id,
-            returned,
-        });
+        let delayed = Delayed { lane: id, returned };
+        self.delayed.insert((at, self.last_delayed), delayed);
     }
 
     fn put_returned(&mut self, id: LaneId, returned: Returned<T>, at: u64) {
@@ -326,20 +287,20 @@ impl<K, T> Lanes<K, T> {
         if self.heads.len() == self.heads.capacity() {
             self.heads.reserve_exact(growth(self.heads.len()));
         }
-        self.heads.push(Head {
+        self.heads.push(Reverse(Head {
             at: at.max(turn),
             number,
             lane: id,
-        });
+        }));
     }
 
     /// Numbers the entries again from one, in their order. This is needed once in four thousand million entries.
     fn renumber(&mut self) {
         self.drop_stale();
         let mut heads = std::mem::take(&mut self.heads).into_vec();
-        heads.sort_unstable_by_key(|head| head.number);
+        heads.sort_unstable_by_key(|Reverse(head)| head.number);
         self.last_entry = NONE;
-        for head in &mut heads {
+        for Reverse(head) in &mut heads {
             self.last_entry += 1;
             head.number = self.last_entry;
             self.at(head.lane).entry = head.number;
@@ -350,7 +311,7 @@ impl<K, T> Lanes<K, T> {
     /// Removes stale entries.
     fn drop_stale(&mut self) {
         let lanes = &self.lanes;
-        self.heads.retain(|head| {
+        self.heads.retain(|Reverse(head)| {
             let lane = lanes.get(head.lane.0 as usize).and_then(Option::as_ref);
             lane.is_some_and(|lane| lane.entry == head.number)
         });
@@ -360,20 +321,21 @@ impl<K, T> Lanes<K, T> {
     /// then nothing starts, since work that is retried goes first.
     fn admit_delayed(&mut self, now: u64) -> bool {
         for _ in 0..PAGE {
-            let first = self.delayed.peek_mut().filter(|first| first.at <= now);
-            let Some(Delayed {
-                at, lane, returned, ..
-            }) = first.map(PeekMut::pop)
-            else {
+            let first = self.delayed.first_entry();
+            let Some(first) = first.filter(|first| first.key().0 <= now) else {
                 return true;
             };
+            let ((at, _), Delayed { lane, returned }) = first.remove_entry();
             self.past(lane, now).delayed -= 1;
             self.put_returned(lane, returned, at);
-            if self.delayed.len() < self.delayed.capacity() / 4 {
-                self.delayed.shrink_to(2 * self.delayed.len());
-            }
         }
-        self.delayed.peek().is_none_or(|first| first.at > now)
+        self.first_delayed().is_none_or(|at| at > now)
+    }
+
+    /// Returns when the first delayed work is due.
+    fn first_delayed(&self) -> Option<u64> {
+        let first = self.delayed.first_key_value();
+        first.map(|((at, _), _)| *at)
     }
 
     /// Returns the lane whose work starts next: the first of those that the limits of their keys let start. Call
@@ -384,16 +346,17 @@ impl<K, T> Lanes<K, T> {
         }
         let per_key = self.limits.per_key;
         loop {
-            let mut head = self.heads.peek_mut()?;
+            let mut first = self.heads.peek_mut()?;
+            let Reverse(head) = *first;
             let lane = self.lanes[head.lane.0 as usize].as_ref();
             let Some(lane) = lane.filter(|lane| lane.entry == head.number) else {
-                PeekMut::pop(head);
+                PeekMut::pop(first);
                 continue;
             };
             let (exact, cost) = (lane.exact(per_key, head.at)?, lane.cost()?);
             let look = lane.look(per_key, exact, now);
             if look > head.at {
-                head.at = look;
+                first.0.at = look;
                 continue;
             }
             let (mut at, mut when) = (exact, look);
@@ -414,7 +377,7 @@ impl<K, T> Lanes<K, T> {
         if !self.admit_delayed(now) {
             return Some(now);
         }
-        let delayed = self.delayed.peek().map(|delayed| delayed.at);
+        let delayed = self.first_delayed();
         let start = self.candidate(now).map(|candidate| candidate.when);
         // An instant that is far away must differ from `NEVER`.
         Some(start.into_iter().chain(delayed).min()?.min(NEVER - 1))
@@ -463,7 +426,7 @@ impl<K, T> Lanes<K, T> {
     /// Removes and returns all work that has not started, lane by lane, each lane in its order.
     pub(crate) fn clear(&mut self) -> Vec<Left<K, T>> {
         self.heads = BinaryHeap::new();
-        let delayed = std::mem::take(&mut self.delayed).into_sorted_vec();
+        let delayed = std::mem::take(&mut self.delayed);
         let mut left = Vec::with_capacity(self.counts.queued + delayed.len());
         self.counts.queued = 0;
         for slot in 0..self.lanes.len() {
@@ -483,8 +446,7 @@ impl<K, T> Lanes<K, T> {
                 tries,
             }));
         }
-        // They are sorted with the greatest last, and the greatest is the one that is due first.
-        for Delayed { lane, returned, .. } in delayed.into_iter().rev() {
+        for Delayed { lane, returned } in delayed.into_values() {
             let past = self.past(lane, 0);
             past.delayed -= 1;
             left.push(Left {

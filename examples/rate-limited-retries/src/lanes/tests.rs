@@ -153,8 +153,7 @@ fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
             assert_eq!(missed, None, "seed {seed}: before {next:?}, at {now}");
             if limits.overall.is_none() && lanes.counts.running < limits.max_running {
                 let of_keys = (0..8).filter_map(|key| lanes.lane_counts(key, &key, now)?.next);
-                let delayed = lanes.delayed.peek().map(|delayed| delayed.at);
-                let first = of_keys.chain(delayed).min();
+                let first = of_keys.chain(lanes.first_delayed()).min();
                 assert_eq!(first, next, "seed {seed}, at {now}");
             }
         }
