@@ -362,7 +362,7 @@ where
             Err(reason) => return Err(gave_up(work, reason)),
         };
         let is_held = match verdict {
-            _ if policy.is_in_order() => true,
+            _ if policy.in_order => true,
             Verdict::RetryAfter(_) => pause <= self.shared.max_hold,
             _ => false,
         };

@@ -28,7 +28,7 @@ use super::context::Context;
 use super::drain::{Drained, Unstarted};
 use super::error::Closed;
 use super::stats::{KeyStats, Stats};
-use super::ticket::{Running, Spare, Watch};
+use super::ticket::{Running, Watch};
 use crate::drops::drop_each;
 use crate::lanes::{Item, Key, LaneId, Lanes, Left, Limits, NEVER, Returned, Slot, Started};
 use crate::retry::Tries;
@@ -108,6 +108,15 @@ impl Ticket {
         if let Ticket::Scheduled(_, job) = self {
             job.cancel();
         }
+    }
+}
+
+/// A ticket that no push has taken over yet. If it is dropped, its job is cancelled.
+struct Spare(Ticket);
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.0.take().cancel();
     }
 }
 
@@ -195,11 +204,8 @@ impl<K, T> State<K, T> {
 
     /// Takes over a ticket that the group has accepted, if there is no other one.
     fn take_over(&mut self, spare: &mut Spare) {
-        if !matches!(self.ticket, Ticket::None) {
-            return;
-        }
-        if let Some((number, job)) = spare.0.take() {
-            self.ticket = Ticket::Scheduled(number, job);
+        if matches!(self.ticket, Ticket::None) {
+            self.ticket = spare.0.take();
             self.due = NEVER;
         }
     }
@@ -433,7 +439,7 @@ where
     ) -> Result<(), Closed<New<T>>> {
         let hash = self.hasher.hash_one(key.get());
         // Declared before the guard, so that it is dropped after it, also if `Eq` panics.
-        let mut spare = Spare(None);
+        let mut spare = Spare(Ticket::None);
         let Some(mut state) = self.admit(pusher, &mut spare) else {
             return Err(Closed(new));
         };
@@ -486,13 +492,13 @@ where
             if !matches!(state.ticket, Ticket::None) {
                 return Some(state);
             }
-            if let Some((_, job)) = &spare.0 {
+            if let Ticket::Scheduled(_, job) = &spare.0 {
                 return (!job.is_finished()).then_some(state);
             }
             let number = state.number();
             drop(state);
             let job = self.ticket(via, Order { number, at: NEVER });
-            spare.0 = Some((number, job));
+            spare.0 = Ticket::Scheduled(number, job);
         }
     }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
-use schedgroup::{JobContext, JobHandle};
+use schedgroup::JobContext;
 
 use super::context::Context;
 use super::shared::{Shared, Step, Work};
@@ -13,17 +13,6 @@ use crate::lanes::{Slot, Started};
 
 /// The limit of starts in one run of a job, so that other jobs and tasks get their turns.
 const MAX_STARTS: u32 = 32;
-
-/// A ticket that no push has taken over yet. If it is dropped, its job is cancelled.
-pub(super) struct Spare(pub(super) Option<(u64, JobHandle)>);
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        if let Some((_, job)) = &self.0 {
-            job.cancel();
-        }
-    }
-}
 
 /// Held by the job of a ticket until it starts. If the group drops the job before, the drop of this tells the
 /// dispatcher.

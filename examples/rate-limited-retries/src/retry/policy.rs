@@ -63,7 +63,8 @@ pub struct Policy<E> {
     budget: Option<Arc<dyn Budget + Send + Sync>>,
     max_retry_after: Duration,
     attempt_timeout: Option<Duration>,
-    in_order: bool,
+    /// Each pause holds the whole key.
+    pub(crate) in_order: bool,
 }
 
 /// The longest pause that a server may ask for, unless the policy says otherwise.
@@ -318,11 +319,6 @@ impl<E> Policy<E> {
             Some(budget) if !budget.withdraw() => Err(Reason::Budget),
             _ => Ok(pause),
         }
-    }
-
-    /// Returns whether each pause holds the whole key.
-    pub(crate) fn is_in_order(&self) -> bool {
-        self.in_order
     }
 
     /// Calls the hook of failures that are retried.
