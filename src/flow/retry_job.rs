@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
 use super::stop::{Stop, StopSignal};
-use crate::common::panic::{DiscardEach, ENDED, catch, drop_payload, drop_quietly};
+use crate::common::panic::{ENDED, Guarded, catch, drop_payload, drop_quietly};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
@@ -74,7 +74,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
     {
         let stop = self.stop.clone();
         // A closed group panics at its owner's line: what the retry holds must not panic too while that unwinds.
-        let mut retry = DiscardEach::from(Some(self));
+        let retry = Guarded::new(self);
         let (report, receiver) = oneshot::channel();
         let cell = Arc::new(RetryCell::new(None));
         let runs = Arc::clone(&cell);
@@ -86,7 +86,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
             cell: Arc::clone(&runs),
         });
         *filled = Some(Spawned {
-            retry: retry.take().expect("it was put there"),
+            retry: retry.into_inner(),
             report: Some(report),
             waker: Arc::new(AttemptNow(job.clone())).into(),
         });

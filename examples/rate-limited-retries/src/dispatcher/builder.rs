@@ -3,14 +3,13 @@
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::time::Duration;
 
 use schedgroup::Handle;
 
 use super::context::Context;
 use super::handle::Dispatcher;
-use super::shared::Settings;
+use super::shared::{Settings, Work};
 use crate::lanes::Limits;
 use crate::rate::Rate;
 
@@ -257,11 +256,7 @@ impl<K, T> Builder<K, T> {
         F: Fn(T, Context<K, T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let work = Box::new(
-            move |item, context| -> Pin<Box<dyn Future<Output = ()> + Send>> {
-                Box::pin(work(item, context))
-            },
-        );
+        let work = Box::new(move |item, context| -> Work { Box::pin(work(item, context)) });
         Dispatcher::new(self.settings, group.as_ref().clone(), work)
     }
 }
