@@ -26,23 +26,27 @@ const PAGE: usize = u32::BITS as usize;
 #[derive(Debug, Default)]
 struct Page {
     running: [Option<AbortHandle>; PAGE],
-    /// A bit for each task that has ended before its handle arrived.
-    ended: u32,
+    /// A bit for each task of which one of the two has come: it is in `running`, or has ended before its handle arrived.
+    open: u32,
 }
 
 impl AbortHandles {
-    fn page(&mut self, index: usize) -> (&mut Page, usize) {
-        let page = self.pages.entry(index / PAGE);
+    /// Notes the handle of a task, or without one its end. If the other has come before, returns the handle.
+    fn note(&mut self, index: usize, task: Option<AbortHandle>) -> Option<AbortHandle> {
+        let (number, at) = (index / PAGE, index % PAGE);
+        let page = self.pages.entry(number);
         let page = page.or_insert_with(|| self.spare.take().unwrap_or_default());
-        (page, index % PAGE)
-    }
-
-    /// Removes the page of a task of which both the handle and the end have come, if it was the last one there.
-    fn forget(&mut self, index: usize) {
-        let (page, _) = self.page(index);
-        if page.ended == 0 && page.running.iter().all(Option::is_none) {
-            self.spare = self.pages.remove(&(index / PAGE));
+        let Page { running, open } = &mut **page;
+        *open ^= 1 << at;
+        if *open & (1 << at) != 0 {
+            running[at] = task;
+            return None;
         }
+        let handle = task.or(running[at].take());
+        if *open == 0 {
+            self.spare = self.pages.remove(&number);
+        }
+        handle
     }
 
     /// Keeps the handle of a task until that ends. What is returned is for the caller to abort, outside of the lock;
@@ -52,14 +56,7 @@ impl AbortHandles {
         if self.aborting {
             return Some(task);
         }
-        let (page, at) = self.page(index);
-        if page.ended & (1 << at) == 0 {
-            page.running[at] = Some(task);
-            return None;
-        }
-        page.ended &= !(1 << at);
-        self.forget(index);
-        Some(task)
+        self.note(index, Some(task))
     }
 
     /// Notes that a task has ended. What is returned may be the task's last reference: drop it outside of the lock.
@@ -68,13 +65,7 @@ impl AbortHandles {
         if self.aborting {
             return None;
         }
-        let (page, at) = self.page(index);
-        let task = page.running[at].take();
-        match task {
-            Some(_) => self.forget(index),
-            None => page.ended |= 1 << at,
-        }
-        task
+        self.note(index, None)
     }
 
     /// Returns whether `abort` was called.
