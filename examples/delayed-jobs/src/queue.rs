@@ -63,9 +63,9 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Returns a [`StoreError`] if the store cannot be opened or belongs to a newer program, and [`StoreError::Address`] if
-    /// the address has another form. A database in memory is rejected too, since it would be lost: see
-    /// [`testkit`](crate::testkit).
+    /// Returns a [`StoreError`] if the store cannot be opened, belongs to a newer program or to a much older one, and
+    /// [`StoreError::Address`] if the address has another form. A database in memory is rejected too, since it would be lost:
+    /// see [`testkit`](crate::testkit).
     pub async fn open(database: &str) -> Result<Queue, StoreError> {
         match Address::parse(database)? {
             #[cfg(feature = "sqlite")]

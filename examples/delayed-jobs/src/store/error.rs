@@ -40,6 +40,16 @@ pub enum StoreError {
         /// The version that this program needs.
         known: i64,
     },
+    /// The schema is older than the oldest one that this program can bring up to date.
+    #[error(
+        "the schema has version {found}, and this program migrates only versions from {first} on: open the database once with an earlier release"
+    )]
+    TooOldToMigrate {
+        /// The version of the database.
+        found: i64,
+        /// The oldest version that this program can bring up to date.
+        first: i64,
+    },
     /// The schema is newer than this program.
     #[error(
         "the schema has version {found}, and this program knows versions up to {known}: use a newer program"

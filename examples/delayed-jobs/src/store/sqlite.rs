@@ -26,23 +26,17 @@ use rusqlite::{
 use tokio::sync::{oneshot, watch};
 
 use super::sql::{
-    self, ABANDONED, Database, Execute, KEPT_LENGTH, Purpose, Row, Sql, Text, Value, dialect,
+    self, ABANDONED, Database, Execute, KEPT_LENGTH, Purpose, Row, Schema, Sql, Text, Value,
+    dialect,
 };
 use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::Clock;
 
-const MIGRATIONS: &[&str] = &[
-    include_str!("../../schema/sqlite/001_jobs.sql"),
-    include_str!("../../schema/sqlite/002_plans.sql"),
-    include_str!("../../schema/sqlite/003_expected.sql"),
-    include_str!("../../schema/sqlite/004_limits.sql"),
-    include_str!("../../schema/sqlite/005_after.sql"),
-    include_str!("../../schema/sqlite/006_workers.sql"),
-    include_str!("../../schema/sqlite/007_fewer_indexes.sql"),
-    include_str!("../../schema/sqlite/008_by_hand.sql"),
-    include_str!("../../schema/sqlite/009_long_chains.sql"),
-];
+const SCHEMA: Schema = Schema {
+    first: 9,
+    migrations: &[include_str!("../../schema/sqlite/009_schema.sql")],
+};
 
 /// How long to wait for another process that is writing.
 const BUSY: Duration = Duration::from_secs(10);
@@ -69,7 +63,8 @@ const KEPT: usize = 64;
 ///
 /// # Errors
 ///
-/// [`StoreError::Sqlite`] if it cannot be opened or is no database, and [`StoreError::TooNew`].
+/// [`StoreError::Sqlite`] if it cannot be opened or is no database, [`StoreError::TooNew`], and
+/// [`StoreError::TooOldToMigrate`].
 pub async fn open_sqlite(path: impl AsRef<Path>) -> Result<Arc<dyn Store>, StoreError> {
     open(path.as_ref(), true, true).await
 }
@@ -203,24 +198,13 @@ fn version_of(connection: &Connection) -> Result<i64, StoreError> {
 
 /// Runs the missing migrations, if that is allowed.
 fn migrate(connection: &Connection, may_migrate: bool) -> Result<(), StoreError> {
-    let known = MIGRATIONS.len() as i64;
-    let found = version_of(connection)?;
-    if found == known {
+    let missing = SCHEMA.missing(version_of(connection)?, may_migrate)?;
+    if missing.is_empty() {
         return Ok(());
-    }
-    if found < known && !may_migrate {
-        return Err(StoreError::TooOld { found, known });
     }
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     // Another program may have migrated the schema meanwhile.
-    let found = version_of(&transaction)?;
-    if found > known {
-        return Err(StoreError::TooNew { found, known });
-    }
-    transaction.execute_batch(
-        "create table if not exists delayed_jobs_schema (version integer primary key)",
-    )?;
-    for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(found as usize) {
+    for (version, migration) in SCHEMA.missing(version_of(&transaction)?, may_migrate)? {
         transaction.execute_batch(migration)?;
         let sql = "insert into delayed_jobs_schema (version) values (?1)";
         transaction.execute(sql, [version])?;

@@ -25,8 +25,8 @@ const STATEMENTS: usize = 128;
 ///
 /// # Errors
 ///
-/// Returns [`StoreError::Postgres`] if the database cannot be reached, [`StoreError::TimedOut`], or
-/// [`StoreError::TooNew`].
+/// Returns [`StoreError::Postgres`] if the database cannot be reached, [`StoreError::TimedOut`],
+/// [`StoreError::TooNew`], or [`StoreError::TooOldToMigrate`].
 pub async fn open_postgres(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     PostgresOptions::new(url)?.open().await
 }
@@ -197,7 +197,8 @@ impl PostgresOptions {
     /// # Errors
     ///
     /// Returns [`StoreError::Postgres`] if the database cannot be reached, [`StoreError::TimedOut`],
-    /// [`StoreError::TooNew`], or [`StoreError::TooOld`] if tables are missing and may not be created.
+    /// [`StoreError::TooNew`], [`StoreError::TooOldToMigrate`], or [`StoreError::TooOld`] if tables are missing and may not
+    /// be created.
     pub async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
         let settings = self.settings();
         let (change, changes) = watch::channel(0);

@@ -14,18 +14,21 @@
 //! look         statements of pages and queries that are not about single jobs
 //! execute      the interface of a database, as the statements use it
 //! value        parameters and results of statements
+//! schema       the versions of the tables
 //! ```
 
 mod execute;
 mod filter;
 mod limit;
 mod look;
+mod schema;
 mod store;
 mod text;
 mod transaction;
 mod value;
 
 pub(super) use execute::{ABANDONED, Database, Execute, KEPT_LENGTH, Purpose, Text};
+pub(super) use schema::Schema;
 pub(super) use store::Sql;
 #[cfg(feature = "postgres")]
 pub(super) use store::is_soon;

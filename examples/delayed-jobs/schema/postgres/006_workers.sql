@@ -1,8 +1,0 @@
--- Workers that live, by their own word: they say so again long before `until`.
-create table delayed_jobs_workers (
-    name     text primary key,
-    host     text not null,
-    queues   text not null,
-    began_at bigint not null,
-    until    bigint not null
-);
