@@ -150,7 +150,7 @@ impl Database for Postgres {
     }
 
     fn schema(&self) -> Option<&str> {
-        self.work.schema.as_deref()
+        self.work.settings.schema.as_deref()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

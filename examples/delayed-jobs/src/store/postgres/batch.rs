@@ -67,7 +67,7 @@ impl<T, A> Batch<T, A> {
         }
         Batch {
             sender: Some(sender),
-            timeout: pool.query_timeout(),
+            timeout: pool.settings.query_timeout,
         }
     }
 

@@ -18,7 +18,7 @@ const LOCK: i64 = 0x6465_6c61_7965_6421;
 
 /// Migrates the schema if that is allowed, and returns the version before and after.
 pub(super) async fn migrate(pool: &Pool, make: bool) -> Result<(i64, i64), StoreError> {
-    let schema = pool.schema.as_deref();
+    let schema = pool.settings.schema.as_deref();
     let mut connection = pool.connect().await?;
     let found = version(&mut connection, schema).await?;
     if SCHEMA.missing(found, make)?.is_empty() {

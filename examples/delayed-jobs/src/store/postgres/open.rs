@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -211,8 +211,7 @@ impl PostgresOptions {
         let (now, _) = ask_clock(&work).await?;
         let look = Arc::new(Pool::new(settings.clone(), 2, change.clone()));
         let mut tasks = JoinSet::new();
-        let untold = Arc::clone(&work.untold);
-        tasks.spawn(tell(Arc::clone(&work), untold, settings.name.clone()));
+        tasks.spawn(tell(Arc::clone(&work)));
         tasks.spawn(listen(settings, change));
         let finisher = finish::start(&work, &mut tasks);
         let inserter = insert::start(&work, &mut tasks);
@@ -232,12 +231,13 @@ impl PostgresOptions {
 }
 
 /// Tells of what was written without a notification, since one had gone out a moment before.
-async fn tell(pool: Arc<Pool>, untold: Arc<Notify>, name: String) {
-    let channel = channel(pool.schema.as_deref());
+async fn tell(pool: Arc<Pool>) {
+    let channel = channel(pool.settings.schema.as_deref());
+    let name = &pool.settings.name;
     let sql = format!("select pg_notify('{channel}', '{name}')::text");
     let mut is_well = true;
     loop {
-        untold.notified().await;
+        pool.untold.notified().await;
         sleep(QUIET).await;
         match pool
             .query(Purpose::Write, &sql, PgArguments::default())

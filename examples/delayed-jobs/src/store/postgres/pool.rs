@@ -45,8 +45,7 @@ struct Idle {
 }
 
 pub(super) struct Pool {
-    settings: Settings,
-    pub(super) schema: Option<String>,
+    pub(super) settings: Settings,
     permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
     /// Connections of earlier generations are not used again.
@@ -56,7 +55,7 @@ pub(super) struct Pool {
     /// When the last notification was sent, in microseconds since `begun`.
     told: AtomicI64,
     /// Notified when a change should have been announced and was not.
-    pub(super) untold: Arc<Notify>,
+    pub(super) untold: Notify,
     /// Changed when a call was dropped, since its effect is not known.
     change: watch::Sender<u64>,
 }
@@ -64,7 +63,6 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(settings: Settings, size: usize, change: watch::Sender<u64>) -> Pool {
         Pool {
-            schema: settings.schema.clone(),
             settings,
             permits: Semaphore::new(size),
             idle: Mutex::default(),
@@ -72,7 +70,7 @@ impl Pool {
             texts: Mutex::default(),
             begun: Instant::now(),
             told: AtomicI64::new(i64::MIN / 2),
-            untold: Arc::default(),
+            untold: Notify::new(),
             change,
         }
     }
@@ -80,10 +78,6 @@ impl Pool {
     /// Returns a pool of one connection to the same database, for another runtime.
     pub(super) fn apart(&self) -> Pool {
         Pool::new(self.settings.clone(), 1, self.change.clone())
-    }
-
-    pub(super) fn query_timeout(&self) -> Duration {
-        self.settings.query_timeout
     }
 
     pub(super) async fn query(
@@ -135,7 +129,7 @@ impl Pool {
             return Arc::clone(known);
         }
         let tell = tell.then_some(self.settings.name.as_str());
-        let mut text = for_postgres(sql, self.schema.as_deref(), tell);
+        let mut text = for_postgres(sql, self.settings.schema.as_deref(), tell);
         if relax {
             text = relaxed(&text);
         }
@@ -221,7 +215,7 @@ impl Pool {
     }
 
     /// Stops using all present connections.
-    pub(super) fn distrust(&self) {
+    fn distrust(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         lock(&self.idle).clear();
     }
