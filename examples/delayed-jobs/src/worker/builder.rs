@@ -297,7 +297,7 @@ impl Worker {
 
     /// Sets how long done and cancelled jobs are kept. The default is a day.
     pub fn retention(mut self, retention: Duration) -> Worker {
-        self.settings.retention = Some(retention);
+        self.settings.retention = retention;
         self
     }
 
@@ -498,8 +498,8 @@ impl Life {
         }
         let pruning = Arc::clone(engine);
         let (often, seldom) = (Duration::from_secs(1), Duration::from_secs(60));
-        let retentions = [engine.settings.retention, engine.settings.dead_retention];
-        let retention = retentions.into_iter().flatten().min().unwrap_or(seldom);
+        let dead_retention = engine.settings.dead_retention.unwrap_or(seldom);
+        let retention = engine.settings.retention.min(dead_retention);
         let period = retention.clamp(often, seldom);
         // Not at once: the first claim of the worker comes first.
         let series = upkeep.every(period).starting_at(Instant::now() + period);

@@ -771,8 +771,8 @@ impl Engine {
     /// Deletes jobs whose retention is over.
     pub(super) async fn prune(&self) {
         for (state, retention) in [
-            (State::Done, self.settings.retention),
-            (State::Cancelled, self.settings.retention),
+            (State::Done, Some(self.settings.retention)),
+            (State::Cancelled, Some(self.settings.retention)),
             (State::Dead, self.settings.dead_retention),
         ] {
             let Some(retention) = retention else { continue };

@@ -24,8 +24,8 @@ pub(crate) struct Settings {
     /// How long a job waits until it goes before new jobs of the next higher priority.
     pub(crate) ageing: Option<Duration>,
     /// How long done and cancelled jobs are kept.
-    pub(crate) retention: Option<Duration>,
-    /// How long dead jobs are kept.
+    pub(crate) retention: Duration,
+    /// How long dead jobs are kept; without it they are never deleted.
     pub(crate) dead_retention: Option<Duration>,
 }
 
@@ -40,7 +40,7 @@ impl Default for Settings {
             cancel_grace: Duration::from_secs(5),
             grace: Duration::from_secs(15),
             ageing: None,
-            retention: Some(Duration::from_secs(24 * 3600)),
+            retention: Duration::from_secs(24 * 3600),
             dead_retention: None,
         }
     }
