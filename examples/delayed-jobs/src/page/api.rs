@@ -77,7 +77,7 @@ impl Shown {
         let search = Search {
             filter,
             text: text.clone(),
-            since: within.map_or(Micros(i64::MIN), |within| now.before(within)),
+            since: within.map_or(Micros::EARLIEST, |within| now.before(within)),
             most: LOOKED_AT,
         };
         let mut found = self.queue.search(search).await?;

@@ -126,13 +126,6 @@ impl StoreError {
         }
         self.is_key_taken()
     }
-
-    pub(super) fn state(word: &str) -> StoreError {
-        StoreError::Row {
-            wanted: "a state",
-            found: format!("`{word}`"),
-        }
-    }
 }
 
 #[cfg(all(test, feature = "sqlite", feature = "postgres"))]

@@ -136,7 +136,7 @@ impl Every {
                 )
             }
             #[cfg(feature = "cron")]
-            Times::Cron(cron) => cron.before(time).unwrap_or(Micros(i64::MIN)),
+            Times::Cron(cron) => cron.before(time).unwrap_or(Micros::EARLIEST),
         }
     }
 

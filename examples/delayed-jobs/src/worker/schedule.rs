@@ -111,7 +111,7 @@ impl Schedule {
                 let before = self.every.before(last);
                 self.every.missed(most.max(1), before, ahead)
             }
-            _ => Micros(i64::MIN),
+            _ => Micros::EARLIEST,
         };
         Slot {
             schedule: self.name.clone(),

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::sql::{Purpose, Sql};
 use super::super::{Store, StoreError};
-use super::pool::{Pool, Settings};
+use super::pool::{Pool, Settings, note_twice};
 use super::{Postgres, QUIET, ask_clock, channel, finish, insert, migrate};
 use crate::time::Clock;
 
@@ -295,12 +295,7 @@ async fn listen_once(settings: &Settings, change: &watch::Sender<u64>) -> Result
                 if notification.payload() == settings.name {
                     continue;
                 }
-                change.send_modify(|changes| *changes += 1);
-                let change = change.clone();
-                tokio::spawn(async move {
-                    sleep(2 * QUIET).await;
-                    change.send_modify(|changes| *changes += 1);
-                });
+                note_twice(change);
             }
             Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error.into()),

@@ -244,13 +244,19 @@ impl Drop for Watched<'_> {
             self.pool.distrust();
         }
         // The transaction may have enqueued jobs all the same, now or in a moment.
-        self.pool.changed();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let change = self.pool.change.clone();
-            runtime.spawn(async move {
-                tokio::time::sleep(2 * QUIET).await;
-                change.send_modify(|changes| *changes += 1);
-            });
-        }
+        note_twice(&self.pool.change);
+    }
+}
+
+/// Notes a change, and once more a little later for what came meanwhile.
+pub(super) fn note_twice(change: &watch::Sender<u64>) {
+    let note = |change: &watch::Sender<u64>| change.send_modify(|changes| *changes += 1);
+    note(change);
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        let change = change.clone();
+        runtime.spawn(async move {
+            tokio::time::sleep(2 * QUIET).await;
+            note(&change);
+        });
     }
 }

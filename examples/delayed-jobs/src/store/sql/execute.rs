@@ -98,7 +98,7 @@ pub(in crate::store) trait Database:
 }
 
 /// Runs a statement and returns its first row.
-pub(super) async fn one<E: Execute + ?Sized>(
+pub(super) async fn one<E: Execute>(
     on: &E,
     purpose: Purpose,
     sql: impl Into<Text>,

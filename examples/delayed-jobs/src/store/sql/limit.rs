@@ -101,7 +101,7 @@ const CLAIM: &str = concat!(
     " from rule), $5)
     ))
 )",
-    super::text::lease!("0")
+    super::text::lease!("0", "")
 );
 
 /// Claims a job whose workers were lost. It may exceed the rate at the cost of later jobs, but not the number of jobs

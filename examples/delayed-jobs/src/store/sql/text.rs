@@ -216,9 +216,6 @@ macro_rules! not_shared {
 
 /// The changes of a claimed job. It releases a key that is only held while the job is pending.
 macro_rules! lease {
-    ($alone:literal) => {
-        $crate::store::sql::text::lease!($alone, "")
-    };
     ($alone:literal, $also:expr) => {
         concat!(
             "

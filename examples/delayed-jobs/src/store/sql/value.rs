@@ -112,7 +112,10 @@ impl Row {
 
     pub(super) fn state(&mut self) -> Result<State, StoreError> {
         let word = self.text()?;
-        word.parse().map_err(|_| StoreError::state(&word))
+        word.parse().map_err(|_| StoreError::Row {
+            wanted: "a state",
+            found: format!("`{word}`"),
+        })
     }
 
     pub(super) fn id(&mut self) -> Result<JobId, StoreError> {
