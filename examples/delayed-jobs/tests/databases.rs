@@ -463,23 +463,18 @@ async fn a_row_that_another_program_inserts_is_a_job(database: Database) {
         panic!("the README has other statements");
     };
     let queue = database.open().await;
-    let (address, notes) = (database.address.clone(), Arc::new(Mutex::new(Vec::new())));
+    let (address, notes) = (&database.address, Arc::new(Mutex::new(Vec::new())));
     let seen = Arc::clone(&notes);
     let running = spawn(queue.worker().register(move |job: Job<Email>| {
         seen.lock().expect("no panic").push(job.payload.to);
         async { Ok(()) }
     }));
-    for is_now in [false, true] {
-        if address.starts_with("postgres") {
-            let soon = postgres.replace("'1 hour'", "'100 ms'");
-            support::run(&address, if is_now { &soon } else { postgres }).await;
-        } else {
-            let soon = sqlite.replace("+ 3600", "+ 0.1");
-            let connection = rusqlite::Connection::open(&address).expect("a connection");
-            let sql = if is_now { &soon } else { sqlite };
-            connection.execute_batch(sql).expect("it is inserted");
-        }
-    }
+    let (later, soon) = match address.starts_with("postgres") {
+        true => (postgres, postgres.replace("'1 hour'", "'100 ms'")),
+        false => (sqlite, sqlite.replace("+ 3600", "+ 0.1")),
+    };
+    run_sql(address, later).await;
+    run_sql(address, &soon).await;
     until_done(&queue, 1).await;
     running.end().await;
     assert_eq!(*notes.lock().expect("no panic"), ["ada@example.org"]);

@@ -29,7 +29,7 @@ use delayed_jobs::{Job, JobId, Payload, Queue, Record, StoreError, Worker};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use notes::{Log, Note, beside, spawn};
+use notes::{Log, Note, beside, noting, spawn};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -39,15 +39,6 @@ struct Other(u32);
 
 impl Payload for Other {
     const KIND: &'static str = "other";
-}
-
-/// A worker that notes what it runs.
-fn noting(queue: &Queue, log: &Log) -> Worker {
-    let seen = log.clone();
-    queue.worker().register(move |job: Job<Note>| {
-        seen.note(&job);
-        async { Ok(()) }
-    })
 }
 
 /// Asserts that `measure` returns less than `most`, in one of three measurements: a busy machine is late now and then,

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use delayed_jobs::{Job, Payload, Snapshot, StoreError, Worker};
+use delayed_jobs::{Job, Payload, Queue, Snapshot, StoreError, Worker};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,15 @@ impl Log {
     pub(crate) fn notes(&self) -> Vec<u32> {
         self.lines().iter().map(|line| line.1).collect()
     }
+}
+
+/// A worker that notes what it runs.
+pub(crate) fn noting(queue: &Queue, log: &Log) -> Worker {
+    let seen = log.clone();
+    queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async { Ok(()) }
+    })
 }
 
 /// Runs a worker beside `work`, and shuts it down afterwards.

@@ -7,11 +7,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_schedule_is_paused_resumed_and_run_by_hand() {
     let (queue, log) = (testkit::queue(), Log::new());
-    let seen = log.clone();
-    let worker = queue.worker().register(move |job: Job<Note>| {
-        seen.note(&job);
-        async { Ok(()) }
-    });
+    let worker = noting(&queue, &log);
     let worker = worker.every("often", 100 * SECOND, &Note(7));
     let by_hand = async {
         // Between two of its times, whenever that is.

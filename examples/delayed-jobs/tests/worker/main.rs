@@ -17,7 +17,7 @@ use delayed_jobs::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use notes::{Log, Note, beside};
+use notes::{Log, Note, beside, noting};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -40,11 +40,7 @@ async fn jobs_start_at_their_times_and_in_their_order() {
     for (note, after) in [(1, 3600), (2, 5), (3, 0), (4, 86_400)] {
         put(&queue, note, after * SECOND).await;
     }
-    let seen = log.clone();
-    let worker = queue.worker().register(move |job: Job<Note>| {
-        seen.note(&job);
-        async { Ok(()) }
-    });
+    let worker = noting(&queue, &log);
     let summary = testkit::drain(worker).await.expect("drained");
     let expected = [
         (0, 3, 1),
@@ -59,11 +55,7 @@ async fn jobs_start_at_their_times_and_in_their_order() {
 #[tokio::test(start_paused = true)]
 async fn a_job_enqueued_while_the_worker_runs_is_not_late() {
     let (queue, log) = (testkit::queue(), Log::new());
-    let seen = log.clone();
-    let worker = queue.worker().register(move |job: Job<Note>| {
-        seen.note(&job);
-        async { Ok(()) }
-    });
+    let worker = noting(&queue, &log);
     let summary = beside(worker, async {
         sleep(Duration::from_millis(1100)).await;
         put(&queue, 1, Duration::ZERO).await;
@@ -308,11 +300,7 @@ async fn a_concurrency_may_have_any_size() {
 async fn a_pending_job_that_is_cancelled_never_starts() {
     let (queue, log) = (testkit::queue(), Log::new());
     let id = put(&queue, 1, 2 * SECOND).await;
-    let seen = log.clone();
-    let worker = queue.worker().register(move |job: Job<Note>| {
-        seen.note(&job);
-        async { Ok(()) }
-    });
+    let worker = noting(&queue, &log);
     beside(worker, async {
         sleep(SECOND).await;
         assert_eq!(queue.cancel(id).await.expect("granted"), State::Cancelled);
@@ -541,11 +529,7 @@ async fn schedules_make_one_job_for_each_period_with_two_workers() {
 async fn a_paused_queue_waits_and_goes_on_at_once() {
     let (queue, log) = (testkit::queue(), Log::new());
     put(&queue, 1, SECOND).await;
-    let seen = log.clone();
-    let worker = queue.worker().register(move |job: Job<Note>| {
-        seen.note(&job);
-        async { Ok(()) }
-    });
+    let worker = noting(&queue, &log);
     beside(worker, async {
         queue.pause("default").await.expect("paused");
         sleep(4321 * Duration::from_millis(1)).await;
@@ -710,13 +694,7 @@ async fn a_rate_is_kept_by_workers_together_and_changed_while_they_run() {
     for note in 0..30 {
         put(&queue, note, Duration::ZERO).await;
     }
-    let worker = || {
-        let seen = log.clone();
-        queue.worker().register(move |job: Job<Note>| {
-            seen.note(&job);
-            async { Ok(()) }
-        })
-    };
+    let worker = || noting(&queue, &log);
     let changed = async {
         sleep(Duration::from_millis(9500)).await;
         assert_eq!(log.lines().len(), 10);
