@@ -35,8 +35,9 @@ use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, StoreError};
 use crate::time::{Clock, Micros};
 
-use finish::{End, Finisher};
-use insert::{Inserter, New};
+use batch::Batch;
+use finish::End;
+use insert::New;
 pub use open::{PostgresOptions, open_postgres};
 use pool::Pool;
 
@@ -49,8 +50,8 @@ struct Postgres {
     /// The connections of pages and queries, which so do not delay a worker.
     look: Arc<Pool>,
     clock: Clock,
-    finisher: Finisher,
-    inserter: Inserter,
+    finisher: Batch<End>,
+    inserter: Batch<New>,
     changes: watch::Receiver<u64>,
     /// The queues whose changes may be answered before they are on disk.
     relaxed: Arc<[String]>,
@@ -139,8 +140,8 @@ impl Database for Postgres {
         let pool = Arc::new(self.work.apart());
         Postgres {
             look: Arc::clone(&pool),
-            finisher: Finisher::idle(),
-            inserter: Inserter::idle(),
+            finisher: Batch::idle(),
+            inserter: Batch::idle(),
             work: pool,
             clock: self.clock.clone(),
             changes: self.changes.clone(),

@@ -1,28 +1,17 @@
 //! Ends of jobs: those that arrive while a statement is under way are combined into the next one.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::Duration;
-
-use tokio::task::JoinSet;
 
 use super::super::StoreError;
 use super::super::sql::{FINISH, Purpose, Row, Value};
-use super::batch::{self, Batch, Inbox, Request, columns, lists};
+use super::batch::{Combine, columns, lists};
 use super::pool::Pool;
-
-/// The maximum number of ends in one statement.
-const MOST: usize = 512;
-
-/// The number of statements that are under way at a time, so that one is built while others wait for the disk.
-const AT_ONCE: usize = 3;
 
 /// If another transaction locks a job for longer than this, the ends of the other jobs of the statement are written
 /// without it.
 const LONGEST_LOCK: &str = "1s";
-
-/// How long the first end of a statement waits for others, if the previous statement had several ends.
-const LINGER: Duration = Duration::from_millis(1);
 
 pub(super) struct End {
     /// The parameters of [`FINISH`].
@@ -40,54 +29,25 @@ impl End {
     }
 }
 
-/// Answers whether the claim was valid.
-pub(super) type Finisher = Batch<End, bool>;
+impl Combine for End {
+    /// Whether the claim was valid.
+    type Answer = bool;
 
-pub(super) fn start(pool: &Arc<Pool>, tasks: &mut JoinSet<()>) -> Finisher {
-    Batch::start(AT_ONCE, pool, tasks, work)
-}
+    const MOST: usize = 512;
 
-async fn work(pool: Arc<Pool>, inbox: Inbox<End, bool>) {
-    let sql = statement();
-    let mut is_busy = false;
-    while let Some(ends) = batch::next(&inbox, MOST, is_busy.then_some(LINGER)).await {
-        is_busy = ends.len() > 1;
-        match together(&pool, &sql, &ends).await {
-            Ok(written) => {
-                for end in ends {
-                    let is_written = written.contains(&end.what.claim());
-                    end.reply(Ok(is_written));
-                }
-            }
-            // One of the ends may have caused the error, and none was written. So they are written one by one.
-            Err(StoreError::Postgres(sqlx::Error::Database(_))) if ends.len() > 1 => {
-                for end in ends.into_iter().filter(|end| !end.is_abandoned()) {
-                    let alone = together(&pool, &sql, std::slice::from_ref(&end)).await;
-                    end.reply(alone.map(|written| !written.is_empty()));
-                }
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                for end in ends {
-                    end.reply(Err(StoreError::Shared(Arc::clone(&error))));
-                }
-            }
-        }
+    const LINGER: Option<Duration> = Some(Duration::from_millis(1));
+
+    async fn run(pool: &Pool, ends: &[&End]) -> Result<Vec<bool>, StoreError> {
+        static SQL: LazyLock<String> = LazyLock::new(statement);
+        let purpose = Purpose::of_all(ends.iter().map(|end| end.purpose));
+        let values = ends.iter().map(|end| end.values.clone()).collect();
+        let arguments = columns(values, COLUMNS.map(|(_, is_text)| is_text).into_iter())?;
+        let rows = pool.query(purpose, &SQL, arguments).await?;
+        let claim = |mut row: Row| (as_int(row.0.next()), as_int(row.0.next()));
+        let written: HashSet<Claim> = rows.into_iter().map(claim).collect();
+        let is_written = |end: &&End| written.contains(&end.claim());
+        Ok(ends.iter().map(is_written).collect())
     }
-}
-
-/// Writes ends, and returns the claims that were valid.
-async fn together(
-    pool: &Pool,
-    sql: &str,
-    ends: &[Request<End, bool>],
-) -> Result<HashSet<Claim>, StoreError> {
-    let purpose = Purpose::of_all(ends.iter().map(|end| end.what.purpose));
-    let values = ends.iter().map(|end| end.what.values.clone()).collect();
-    let arguments = columns(values, COLUMNS.map(|(_, is_text)| is_text).into_iter())?;
-    let rows = pool.query(purpose, sql, arguments).await?;
-    let claim = |mut row: Row| (as_int(row.0.next()), as_int(row.0.next()));
-    Ok(rows.into_iter().map(claim).collect())
 }
 
 fn as_int(value: Option<Value>) -> Option<i64> {

@@ -11,8 +11,9 @@ use tokio::time::{sleep, timeout};
 
 use super::super::sql::{Purpose, Sql};
 use super::super::{Store, StoreError};
+use super::batch::Batch;
 use super::pool::{Pool, Settings, note_twice};
-use super::{Postgres, QUIET, ask_clock, channel, finish, insert, migrate};
+use super::{Postgres, QUIET, ask_clock, channel, migrate};
 use crate::time::Clock;
 
 /// How often a listening connection without notifications is checked.
@@ -213,8 +214,8 @@ impl PostgresOptions {
         let mut tasks = JoinSet::new();
         tasks.spawn(tell(Arc::clone(&work)));
         tasks.spawn(listen(settings, change));
-        let finisher = finish::start(&work, &mut tasks);
-        let inserter = insert::start(&work, &mut tasks);
+        let finisher = Batch::start(&work, &mut tasks);
+        let inserter = Batch::start(&work, &mut tasks);
         Ok(Arc::new(Sql {
             database: Postgres {
                 work,
