@@ -6,7 +6,8 @@ use crate::store::StoreError;
 pub(in crate::store) struct Schema {
     /// The version of the first migration, which creates all tables.
     pub(in crate::store) first: i64,
-    /// The migrations, each to the next version.
+    /// The migrations, each to the next version. A new one is a file of its own at the end of the list: those before it
+    /// do not change any more.
     pub(in crate::store) migrations: &'static [&'static str],
 }
 
