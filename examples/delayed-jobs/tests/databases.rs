@@ -273,8 +273,7 @@ async fn complete(address: &str, job: &Job<Note>, commit: bool) -> Result<(), Co
     if address.starts_with("postgres") {
         let mut client = support::client(address).await;
         let mut transaction = client.begin().await.expect("a transaction");
-        let sql = sqlx::AssertSqlSafe(effect);
-        transaction.execute(sql).await.expect("an effect");
+        support::execute(&mut transaction, &effect).await;
         job.complete_in_postgres(&mut transaction).await?;
         if commit {
             transaction.commit().await.expect("committed");
@@ -749,7 +748,7 @@ async fn a_database_that_breaks_off_is_connected_to_again() {
     let mut client = support::client(&database.address).await;
     let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
                where datname = current_database() and pid <> pg_backend_pid()";
-    client.execute(sql).await.expect("they are cut off");
+    support::execute(&mut client, sql).await;
     let again = || async {
         queue
             .enqueue(Note(2))
@@ -775,8 +774,7 @@ async fn a_database_that_was_read_only_is_connected_to_again() {
     // This applies to new connections.
     let alter = format!("alter database {name} set default_transaction_read_only =");
     let mut set = async |word: &str| {
-        let sql = sqlx::AssertSqlSafe(format!("{alter} {word}"));
-        client.execute(sql).await.expect("it is set");
+        support::execute(&mut client, &format!("{alter} {word}")).await;
     };
     set("on").await;
     let queue = database.open().await;

@@ -4,7 +4,7 @@
 //! explained. So none is forgotten here.
 
 use delayed_jobs::{Change, Limit};
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::{Executor, Row};
 use tokio::time::sleep;
 
 use super::*;
@@ -86,14 +86,8 @@ async fn no_statement_reads_a_whole_table_of_postgres() {
     let database = server.database().await;
     let queue = Queue::open(&database).await.expect("it opens");
     let mut client = support::client(&database).await;
-    client
-        .execute(AssertSqlSafe(fill_sql("postgres")))
-        .await
-        .expect("rows");
-    client
-        .execute("vacuum analyze delayed_jobs")
-        .await
-        .expect("statistics");
+    support::execute(&mut client, &fill_sql("postgres")).await;
+    support::execute(&mut client, "vacuum analyze delayed_jobs").await;
     let name = database.rsplit('/').next().expect("a name");
     // What each session plans from now on is told by the planner itself.
     for setting in [
@@ -104,7 +98,7 @@ async fn no_statement_reads_a_whole_table_of_postgres() {
         "session_preload_libraries = 'auto_explain'",
     ] {
         let sql = format!("alter database {name} set {setting}");
-        client.execute(AssertSqlSafe(sql)).await.expect("it is set");
+        support::execute(&mut client, &sql).await;
     }
     let from = server.log().len();
     let queue_again = Queue::open(&database).await.expect("it opens");

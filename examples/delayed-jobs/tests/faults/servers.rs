@@ -738,10 +738,7 @@ async fn locked(address: &str, queue: &Queue, is_running: bool) -> sqlx::PgConne
         // As by a claim.
         false => "begin; update delayed_jobs set state = 'running', worker = 'w', claim = 1",
     };
-    let sql = sqlx::AssertSqlSafe(lock.to_owned());
-    sqlx::Executor::execute(&mut theirs, sql)
-        .await
-        .expect("locked");
+    support::execute(&mut theirs, lock).await;
     assert_eq!(record(queue, id).await.attempt, 0);
     theirs
 }
@@ -757,10 +754,7 @@ async fn a_cancel_of_many_jobs_misses_none_that_is_locked_for_a_moment() {
         let cancel = queue.change(delayed_jobs::Change::Cancel, all);
         let (cancelled, ()) = tokio::join!(cancel, async {
             sleep(150 * MILLI).await;
-            let sql = sqlx::AssertSqlSafe("commit".to_owned());
-            sqlx::Executor::execute(&mut theirs, sql)
-                .await
-                .expect("let go");
+            support::execute(&mut theirs, "commit").await;
         });
         assert_eq!(cancelled.expect("an answer"), 1, "running: {is_running}");
         let asked = queue.store().asked_to_cancel("w").await;
@@ -779,8 +773,7 @@ async fn a_cancel_of_many_jobs_misses_none_that_fails_meanwhile() {
     let claimed = queue.store().claim(claim(1)).await.expect("a claim").jobs;
     let mut theirs = support::client(&database).await;
     let lock = format!("begin; select 1 from delayed_jobs where id = {later} for update");
-    let locked = sqlx::Executor::execute(&mut theirs, sqlx::AssertSqlSafe(lock)).await;
-    locked.expect("locked");
+    support::execute(&mut theirs, &lock).await;
     let all = delayed_jobs::Filter::default();
     let cancel = queue.change(delayed_jobs::Change::Cancel, all);
     let (cancelled, ()) = tokio::join!(cancel, async {
@@ -797,9 +790,7 @@ async fn a_cancel_of_many_jobs_misses_none_that_fails_meanwhile() {
             error: "x".to_owned(),
         };
         assert!(ended(&queue, &claimed[0], retry).await.expect("an end"));
-        let sql = sqlx::AssertSqlSafe("commit".to_owned());
-        let ended = sqlx::Executor::execute(&mut theirs, sql).await;
-        ended.expect("let go");
+        support::execute(&mut theirs, "commit").await;
     });
     assert_eq!(cancelled.expect("an answer"), 2);
     let record = record(&queue, claimed[0].lease.id).await;
@@ -864,17 +855,14 @@ async fn a_running_job_that_is_locked_for_long_costs_no_other_its_lease_or_its_e
         "begin; select 1 from delayed_jobs where id = {} for update",
         ids[0]
     );
-    let locked = sqlx::Executor::execute(&mut theirs, sqlx::AssertSqlSafe(lock)).await;
-    locked.expect("locked");
+    support::execute(&mut theirs, &lock).await;
     let is_done = async |id| record(&queue, id).await.state == State::Done;
     for id in &ids[1..] {
         support::until("the other jobs are done", || is_done(*id)).await;
         assert_eq!(record(&queue, *id).await.crashes, 0);
     }
     assert!(!is_done(ids[0]).await, "it is locked");
-    let commit = sqlx::AssertSqlSafe("commit".to_owned());
-    let ended = sqlx::Executor::execute(&mut theirs, commit).await;
-    ended.expect("let go");
+    support::execute(&mut theirs, "commit").await;
     support::until("the first job is done", || is_done(ids[0])).await;
     for worker in [first, second] {
         worker.end().await;

@@ -207,8 +207,7 @@ impl Postgres {
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let sql = format!("create database {name}");
-        let made = client.execute(sqlx::AssertSqlSafe(sql)).await;
-        made.expect("a database");
+        execute(&mut client, &sql).await;
         address(&name)
     }
 }
@@ -219,11 +218,15 @@ pub(crate) async fn client(address: &str) -> sqlx::PgConnection {
     client.expect("a connection")
 }
 
-/// Runs a statement on a connection of its own.
-pub(crate) async fn run(address: &str, sql: &str) {
-    let mut client = client(address).await;
+/// Runs statements without parameters.
+pub(crate) async fn execute(client: &mut sqlx::PgConnection, sql: &str) {
     let ran = client.execute(sqlx::AssertSqlSafe(sql.to_owned())).await;
     ran.expect("it runs");
+}
+
+/// Runs statements on a connection of their own.
+pub(crate) async fn run(address: &str, sql: &str) {
+    execute(&mut client(address).await, sql).await;
 }
 
 /// The server of this test program; started by the first test that asks for it.
