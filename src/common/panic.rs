@@ -83,11 +83,11 @@ impl<C: Default + IntoIterator> Drop for DiscardEach<C> {
 
 /// A user's value whose holder may be dropped anywhere, as by the driver of a group or while a panic unwinds: a panic of
 /// its destructor is caught.
-pub(crate) struct Guarded<T>(Option<T>);
+pub(crate) struct Guarded<T>(DiscardEach<Option<T>>);
 
 impl<T> Guarded<T> {
     pub(crate) fn new(value: T) -> Guarded<T> {
-        Guarded(Some(value))
+        Guarded(Some(value).into())
     }
 
     pub(crate) fn into_inner(mut self) -> T {
@@ -106,12 +106,6 @@ impl<T> Deref for Guarded<T> {
 impl<T> DerefMut for Guarded<T> {
     fn deref_mut(&mut self) -> &mut T {
         self.0.as_mut().expect("it is there until the drop")
-    }
-}
-
-impl<T> Drop for Guarded<T> {
-    fn drop(&mut self) {
-        drop_quietly(self.0.take());
     }
 }
 
