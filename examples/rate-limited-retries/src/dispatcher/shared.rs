@@ -71,52 +71,41 @@ pub(super) struct Shared<K, T> {
 
 struct State<K, T> {
     lanes: Lanes<K, T>,
-    ticket: Ticket,
-    /// The instant at which the ticket is due, or an earlier one.
-    due: u64,
+    ticket: Option<Ticket>,
     /// The number of the newest ticket.
     last_ticket: u64,
     phase: Phase,
 }
 
+/// The ticket, while there is one.
+///
 /// ```text
-/// None -> Scheduled                  a push takes over a ticket that the group has accepted
-/// None -> Scheduling -> Scheduled    a job creates a ticket, outside of the lock
-/// any  -> None                       the ticket starts, the group drops it, or no work is left
+/// none -> scheduled                        a push takes over a ticket that the group has accepted
+/// none -> being scheduled -> scheduled     a job creates a ticket, outside of the lock
+/// any  -> none                             the ticket starts, the group drops it, or no work is left
 /// ```
-enum Ticket {
-    None,
-    /// A caller that needs it earlier changes nothing: the job that schedules it looks again.
-    Scheduling(u64),
-    Scheduled(u64, JobHandle),
+struct Ticket {
+    number: u64,
+    /// The instant at which it is due, or an earlier one.
+    due: u64,
+    /// `None` while it is being scheduled. A caller that needs it earlier changes nothing then: the job that schedules
+    /// it looks again.
+    job: Option<JobHandle>,
 }
 
-impl Ticket {
-    fn is_number(&self, wanted: u64) -> bool {
-        match self {
-            Ticket::None => false,
-            Ticket::Scheduling(number) | Ticket::Scheduled(number, _) => *number == wanted,
-        }
-    }
-
-    fn take(&mut self) -> Ticket {
-        std::mem::replace(self, Ticket::None)
-    }
-
-    /// Cancels its job, if it has one. The lock may not be held: the group drops the job, and with it a `Watch`.
-    fn cancel(self) {
-        if let Ticket::Scheduled(_, job) = self {
-            job.cancel();
-        }
+/// Cancels the job of a ticket, if it has one. The lock may not be held: the group drops the job, and with it a `Watch`.
+fn cancel(job: Option<JobHandle>) {
+    if let Some(job) = job {
+        job.cancel();
     }
 }
 
 /// A ticket that no push has taken over yet. If it is dropped, its job is cancelled.
-struct Spare(Ticket);
+struct Spare(Option<Ticket>);
 
 impl Drop for Spare {
     fn drop(&mut self) {
-        self.0.take().cancel();
+        cancel(self.0.take().and_then(|ticket| ticket.job));
     }
 }
 
@@ -173,40 +162,39 @@ impl<K, T> State<K, T> {
             (false, true) => now + LEND.max(slack),
             (false, false) => next,
         };
-        match &self.ticket {
-            Ticket::None => {
-                let number = self.number();
-                self.ticket = Ticket::Scheduling(number);
-                self.due = due;
+        match &mut self.ticket {
+            None => {
+                let (number, job) = (self.number(), None);
+                self.ticket = Some(Ticket { number, due, job });
                 Some(Order { number, at: due })
             }
-            Ticket::Scheduled(_, job)
-                if due < self.due && (due <= now || self.due - due >= NEAR) =>
-            {
-                self.due = due;
+            Some(Ticket {
+                due: known,
+                job: Some(job),
+                ..
+            }) if due < *known && (due <= now || *known - due >= NEAR) => {
+                *known = due;
                 // If the ticket is just being started, this returns `false`, and the ticket will find the work. In a
                 // group that ends it returns `false` too, and the ticket is dropped.
                 job.reset_at(clock.instant(due));
                 None
             }
-            Ticket::Scheduled(..) | Ticket::Scheduling(_) => None,
+            Some(_) => None,
         }
     }
 
     /// Takes out a scheduled ticket that is not needed, since no work is left. It may be due late or never, and the
     /// group would wait for it.
-    fn take_unneeded(&mut self) -> Ticket {
-        if self.lanes.is_quiet() && matches!(self.ticket, Ticket::Scheduled(..)) {
-            return self.ticket.take();
-        }
-        Ticket::None
+    fn take_unneeded(&mut self) -> Option<JobHandle> {
+        let is_quiet = self.lanes.is_quiet();
+        let unneeded = |ticket: &mut Ticket| is_quiet && ticket.job.is_some();
+        self.ticket.take_if(unneeded)?.job
     }
 
     /// Takes over a ticket that the group has accepted, if there is no other one.
     fn take_over(&mut self, spare: &mut Spare) {
-        if matches!(self.ticket, Ticket::None) {
+        if self.ticket.is_none() {
             self.ticket = spare.0.take();
-            self.due = NEVER;
         }
     }
 
@@ -244,8 +232,7 @@ impl<K, T> Shared<K, T> {
             quiet: Notify::new(),
             state: Mutex::new(State {
                 lanes: Lanes::new(settings.limits),
-                ticket: Ticket::None,
-                due: NEVER,
+                ticket: None,
                 last_ticket: 0,
                 phase: Phase::Open,
             }),
@@ -284,10 +271,9 @@ impl<K, T> Shared<K, T> {
     /// Notes that the ticket was dropped with its group. No work starts any more, and queued work waits for a drain.
     pub(super) fn ticket_dropped(&self, number: u64) {
         let mut state = self.lock();
-        if !state.ticket.is_number(number) {
+        let Some(ticket) = state.ticket.take_if(|ticket| ticket.number == number) else {
             return;
-        }
-        let ticket = state.ticket.take();
+        };
         state.phase = Phase::Closed;
         drop(state);
         drop(ticket);
@@ -351,7 +337,7 @@ impl<K, T> Shared<K, T> {
         let counts = state.lanes.counts();
         let ticket = state.ticket.take();
         drop(state);
-        ticket.cancel();
+        cancel(ticket.and_then(|ticket| ticket.job));
         self.quiet.notify_waiters();
         let left = left.into_iter().map(|Left { key, item, tries }| Unstarted {
             key,
@@ -439,7 +425,7 @@ where
     ) -> Result<(), Closed<New<T>>> {
         let hash = self.hasher.hash_one(key.get());
         // Declared before the guard, so that it is dropped after it, also if `Eq` panics.
-        let mut spare = Spare(Ticket::None);
+        let mut spare = Spare(None);
         let Some(mut state) = self.admit(pusher, &mut spare) else {
             return Err(Closed(new));
         };
@@ -489,16 +475,17 @@ where
             if !accepts {
                 return None;
             }
-            if !matches!(state.ticket, Ticket::None) {
+            if state.ticket.is_some() {
                 return Some(state);
             }
-            if let Ticket::Scheduled(_, job) = &spare.0 {
+            if let Some(Ticket { job: Some(job), .. }) = &spare.0 {
                 return (!job.is_finished()).then_some(state);
             }
             let number = state.number();
             drop(state);
-            let job = self.ticket(via, Order { number, at: NEVER });
-            spare.0 = Ticket::Scheduled(number, job);
+            let due = NEVER;
+            let job = Some(self.ticket(via, Order { number, at: due }));
+            spare.0 = Some(Ticket { number, due, job });
         }
     }
 
@@ -508,19 +495,21 @@ where
             return;
         };
         let number = order.number;
-        let job = self.ticket(via, order);
-        // If it has started meanwhile, the cancel does nothing. Otherwise a drain has taken what was left.
-        let mut unneeded = Ticket::Scheduled(number, job);
+        let job = Some(self.ticket(via, order));
         let mut state = self.lock();
-        if state.ticket.is_number(number) {
-            state.ticket = unneeded;
-            // Meanwhile it may be needed earlier, or not any more.
-            let order = state.plan(&self.clock, self.clock.now(), self.slack, lent);
-            debug_assert!(order.is_none(), "there is a ticket");
-            unneeded = state.take_unneeded();
-        }
+        let unneeded = match &mut state.ticket {
+            Some(ticket) if ticket.number == number => {
+                ticket.job = job;
+                // Meanwhile it may be needed earlier, or not any more.
+                let order = state.plan(&self.clock, self.clock.now(), self.slack, lent);
+                debug_assert!(order.is_none(), "there is a ticket");
+                state.take_unneeded()
+            }
+            // If it has started meanwhile, the cancel does nothing. Otherwise a drain has taken what was left.
+            _ => job,
+        };
         drop(state);
-        unneeded.cancel();
+        cancel(unneeded);
     }
 
     fn ticket(self: &Arc<Self>, via: &Handle, Order { number, at }: Order) -> JobHandle {
@@ -532,12 +521,10 @@ where
     /// in one step.
     pub(super) fn step(self: &Arc<Self>, job: &JobContext, step: Step) -> Option<Started<K, T>> {
         let (mut state, now) = self.lock_now();
-        let mut spent = Ticket::None;
+        let mut spent = None;
         let may_start = match step {
             Step::Start { ticket, may_start } => {
-                if state.ticket.is_number(ticket) {
-                    spent = state.ticket.take();
-                }
+                spent = state.ticket.take_if(|known| known.number == ticket);
                 may_start
             }
             Step::End { slot, may_start } => {
@@ -557,7 +544,7 @@ where
         let unneeded = state.take_unneeded();
         drop(state);
         drop(spent);
-        unneeded.cancel();
+        cancel(unneeded);
         self.schedule(job.as_ref(), order, lent);
         if is_drained {
             self.quiet.notify_waiters();
