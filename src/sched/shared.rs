@@ -55,13 +55,11 @@ pub(super) struct Shared {
     token_is_shared: AtomicBool,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
-    /// The group's own deadline.
-    deadline: Timestamp,
-    /// A drain or a shutdown has a grace. `Relaxed`: it publishes nothing else, and who has to see it comes after the
-    /// step that sets it by the group's lock.
-    has_grace: AtomicBool,
-    /// The end of that grace. Not an `AtomicU64`, which not every target has.
-    grace_ends: std::sync::Mutex<Timestamp>,
+    /// The clock can end the group: it has a deadline of its own, or a drain or a shutdown has a grace. `Relaxed`: it
+    /// publishes nothing else, and who has to see it comes after the step that sets it by the group's lock.
+    has_end: AtomicBool,
+    /// The first of these instants. Not an `AtomicU64`, which not every target has.
+    ends_at: std::sync::Mutex<Timestamp>,
     /// The runtime has several worker threads, which steal tasks from each other.
     steals: bool,
     /// The group has a limit of running jobs.
@@ -116,11 +114,11 @@ impl Shared {
     ) -> Arc<Shared> {
         let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && runtime.metrics().num_workers() > 1;
+        let deadline = state.lifecycle.deadline();
         Arc::new(Shared {
             is_limited: state.jobs.is_limited(),
-            deadline: state.lifecycle.deadline(),
-            has_grace: AtomicBool::new(false),
-            grace_ends: std::sync::Mutex::new(Timestamp::NEVER),
+            has_end: AtomicBool::new(deadline < Timestamp::NEVER),
+            ends_at: std::sync::Mutex::new(deadline),
             state: Mutex::new(state),
             timer: Mutex::new(Some(timer)),
             dropped_handle: DroppedHandle::default(),
@@ -332,22 +330,21 @@ impl Shared {
         self.token_is_shared.load(Relaxed) && self.token.is_cancelled()
     }
 
-    fn grace_ends(&self) -> std::sync::MutexGuard<'_, Timestamp> {
-        let grace_ends = self.grace_ends.lock();
-        grace_ends.unwrap_or_else(PoisonError::into_inner)
+    fn ends_at(&self) -> std::sync::MutexGuard<'_, Timestamp> {
+        let ends_at = self.ends_at.lock();
+        ends_at.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether the clock can end the group.
     #[inline]
     fn has_end(&self) -> bool {
-        self.deadline < Timestamp::NEVER || self.has_grace.load(Relaxed)
+        self.has_end.load(Relaxed)
     }
 
     /// Notes the end of a grace. Called in the step under the group's lock that closes the group.
     fn note_grace(&self, grace_ends: Timestamp) {
-        let mut earliest = self.grace_ends();
-        *earliest = grace_ends.min(*earliest);
-        self.has_grace.store(*earliest < Timestamp::NEVER, Relaxed);
+        let mut ends_at = self.ends_at();
+        *ends_at = grace_ends.min(*ends_at);
+        self.has_end.store(*ends_at < Timestamp::NEVER, Relaxed);
     }
 
     /// Returns what may have ended the group without a step under its lock: the time, and whether the token was
@@ -375,7 +372,7 @@ impl Shared {
 
     #[inline(never)]
     fn was_ended(&self) -> bool {
-        let is_late = || self.now() >= self.deadline.min(*self.grace_ends());
+        let is_late = || self.now() >= *self.ends_at();
         self.is_cancelled() || (self.has_end() && is_late())
     }
 
