@@ -72,21 +72,13 @@ impl Driver {
         reason = "the future of an `async fn` would hold the driver twice: as the argument, and as what that is moved to"
     )]
     pub(super) fn drive(mut self) -> impl Future<Output = ()> + Send {
-        async move {
-            self.take_turns().await;
-            self.done = true;
-            // A `Group` that is dropped clears the tables itself, and one that is alive may still be asked for the
-            // values that are left in them. So this is only for a detached group.
-            if self.shared.with(|state| state.lifecycle.is_detached()) {
-                self.shared.clear_tables();
-            }
-        }
+        async move { self.take_turns().await }
     }
 
     async fn take_turns(&mut self) {
         loop {
             match self.turn() {
-                Turn::Exit => break,
+                Turn::Exit => return self.done = true,
                 Turn::Drop(from) => self.drop_pending(from).await,
                 Turn::Expedite => self.expedite().await,
                 Turn::Work {
@@ -362,6 +354,11 @@ impl Drop for Driver {
                     .drop_chunk(chunk, Timestamp::ALWAYS, &mut dropped);
                 self.shared.end_chunk(chunk);
             }
+        }
+        // A `Group` that is dropped, or is detached only now, clears the tables itself, and one that is alive may still
+        // be asked for the values that are left in them. So this is only for a group that was detached before.
+        if self.shared.with(|state| state.lifecycle.is_detached()) {
+            self.shared.clear_tables();
         }
     }
 }

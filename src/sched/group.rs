@@ -429,20 +429,22 @@ impl Drop for Group {
         // Read before the step below, which cancels the token. A group that was cancelled before may well have pending
         // jobs when it is dropped, and there is no warning for that.
         let expected = shared.token.is_cancelled();
-        let (held, panic) = shared.enter(|state, effects| {
+        let (held, goes_on, panic) = shared.enter(|state, effects| {
             let held = if self.detached {
                 state.detach(effects);
                 None
             } else {
                 Some(state.group_dropped(effects))
             };
-            (held, state.jobs.first_panic.discard())
+            let goes_on = self.detached && !state.lifecycle.has_ended();
+            (held, goes_on, state.jobs.first_panic.discard())
         });
         // The first panic was taken out in the same step, so that no later one is kept either. Its payload may hold a
         // handle of this group, and would keep `Shared` alive for ever. It is a user's value, so it is dropped after
         // the lock.
         drop(panic);
-        if !self.detached {
+        // If it goes on, the driver does this at the end.
+        if !goes_on {
             shared.clear_tables();
         }
         if let Some((pending, running)) = held.filter(|held| held.0 > 0 && !expected) {

@@ -301,14 +301,29 @@ async fn each_of_two_keyed_groups_in_one_group_lives_as_long_as_its_own_entries(
     }
 }
 
-/// A value that holds a handle of its own entries would keep them, and itself, for ever.
-#[tokio::test(start_paused = true)]
-async fn a_group_that_is_dropped_drops_the_values_whoever_holds_them() {
+/// Inserts a value that holds a handle of its own entries: it would keep them, and itself, for ever. Returns the flag of
+/// its drop.
+fn looped(group: &Group) -> Flag {
     type Value = (
         Arc<OnceLock<KeyedHandle<char, Looped>>>,
         crate::common::Guard,
     );
     struct Looped(#[allow(dead_code, reason = "it is only dropped")] Value);
+    let flag = Flag::new();
+    let keyed = KeyedGroup::builder().on_with(group, |_, _: char, _: Looped| async {});
+    let home = Arc::new(OnceLock::new());
+    keyed.insert_after(
+        'k',
+        Looped((Arc::clone(&home), flag.guard())),
+        HOUR,
+        Replace,
+    );
+    assert!(home.set(keyed).is_ok());
+    flag
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_dropped_drops_the_values_whoever_holds_them() {
     type End = fn(Group);
     let ends: [(&str, End); 4] = [
         ("dropped", drop),
@@ -326,21 +341,37 @@ async fn a_group_that_is_dropped_drops_the_values_whoever_holds_them() {
         }),
     ];
     for (end, ending) in ends {
-        let (group, flag) = (Group::new(), Flag::new());
-        let keyed = KeyedGroup::builder().on_with(&group, |_, _: char, _: Looped| async {});
-        let home = Arc::new(OnceLock::new());
-        keyed.insert_after(
-            'k',
-            Looped((Arc::clone(&home), flag.guard())),
-            HOUR,
-            Replace,
-        );
-        assert!(home.set(keyed.clone()).is_ok());
-        drop((keyed, home));
+        let group = Group::new();
+        let flag = looped(&group);
         settle().await;
         assert_eq!(flag.drops(), 0, "{end}");
         ending(group);
         settle().await;
         assert_eq!(flag.drops(), 1, "{end}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_detached_after_its_end_drops_the_values_too() {
+    let group = Group::new();
+    let flag = looped(&group);
+    group.cancel();
+    settle().await;
+    assert_eq!(flag.drops(), 0, "its owner may still ask for it");
+    group.detach();
+    assert_eq!(flag.drops(), 1);
+}
+
+#[test]
+fn a_detached_group_drops_the_values_with_its_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let group = Group::builder().runtime(runtime.handle().clone()).build();
+    let flag = looped(&group);
+    group.detach();
+    assert_eq!(flag.drops(), 0);
+    drop(runtime);
+    assert_eq!(flag.drops(), 1);
 }

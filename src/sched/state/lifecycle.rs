@@ -335,6 +335,11 @@ impl Lifecycle {
         !(self.has_stopped() || self.grace_is_over || self.group_dropped)
     }
 
+    /// Returns whether no job starts any more, due or not.
+    pub(in crate::sched) fn has_ended(&self) -> bool {
+        self.drained || !self.may_start()
+    }
+
     /// Returns the latest deadline of a job that may start. After a shutdown only those may that were due at its call.
     pub(in crate::sched) fn last_due(&self) -> Timestamp {
         let sealed = self.sealed.as_ref();
