@@ -21,6 +21,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
@@ -156,13 +157,21 @@ fn which(path: &Path) -> io::Result<Option<(u64, u64)>> {
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
-    connection.set_prepared_statement_cache_capacity(KEPT);
+    keep_statements(&connection, KEPT)?;
     if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
         write_ahead(&connection)?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", LONGEST_LOG)?;
     }
     Ok(connection)
+}
+
+/// Caches up to `most` prepared statements, and keeps their plans. Otherwise SQLite would prepare a statement again for each
+/// new value of its limit, which takes longer than to run it.
+fn keep_statements(connection: &Connection, most: usize) -> Result<(), StoreError> {
+    connection.set_prepared_statement_cache_capacity(most);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// Sets the mode of the write-ahead log. Here SQLite does not wait for other programs that open a new file at the same
@@ -484,11 +493,14 @@ impl Database for Threads {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::statements::for_sqlite;
     use super::*;
 
     fn in_memory() -> Connection {
         let connection = Connection::open_in_memory().expect("a database");
+        keep_statements(&connection, KEPT).expect("a setting");
         migrate(&connection, true).expect("its tables");
         connection
     }
@@ -523,6 +535,25 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn no_statement_is_prepared_again_for_other_values() {
+        let connection = in_memory();
+        for sql in sql::all_statements() {
+            let mut statement = connection.prepare(&for_sqlite(&sql)).expect("a statement");
+            for value in [1, 2, 3] {
+                for at in 1..=statement.parameter_count() {
+                    statement
+                        .raw_bind_parameter(at, value)
+                        .expect("a parameter");
+                }
+                let mut rows = statement.raw_query();
+                while rows.next().expect("an answer").is_some() {}
+            }
+            let again = statement.get_status(StatementStatus::RePrepare);
+            assert_eq!(again, 0, "{sql}");
+        }
     }
 
     #[test]
