@@ -144,6 +144,29 @@ pub(crate) async fn a_rate_spreads_the_starts_of_a_queue_and_of_a_key(store: Ope
     assert_eq!(lot(&store, "w", 9, at(6000)).await.jobs.len(), 1);
 }
 
+/// On a paused clock a worker makes several claims at one time.
+pub(crate) async fn a_rate_counts_each_start_once(store: Opened) {
+    for _ in 0..9 {
+        put_of_key(&store, Some("a")).await;
+    }
+    // Four within a tenth of a second.
+    let second = Duration::from_secs(1);
+    for limit in [
+        Limit::default().rate(40, second),
+        Limit::default().key_rate(40, second),
+    ] {
+        set(&store, limit).await;
+        let mut all = Vec::new();
+        for _ in 0..9 {
+            all.extend(lot(&store, "w", 1, T(5)).await.jobs);
+        }
+        assert_eq!(all.len(), 4, "{limit}");
+        for job in all {
+            assert!(finish(&store, job.lease, 5, Verdict::Released).await);
+        }
+    }
+}
+
 pub(crate) async fn a_rate_that_is_changed_applies_at_once(store: Opened) {
     let (hour, second) = (Duration::from_secs(3600), Duration::from_secs(1));
     let now = store.clock().now();

@@ -136,6 +136,7 @@ promises![
     a_queue_has_a_limit_over_all_workers,
     each_key_has_a_limit_over_all_workers,
     a_rate_spreads_the_starts_of_a_queue_and_of_a_key,
+    a_rate_counts_each_start_once,
     a_rate_that_is_changed_applies_at_once,
     a_rate_goes_on_though_the_clock_was_set_back,
     the_slowest_rate_starts_one_job,

@@ -3,6 +3,9 @@
 //! A claim is several statements in one transaction. On Postgres the first statement locks the limits of the queue, so
 //! that the counts of the second one stay valid until the commit. SQLite has only one writer at a time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use super::super::types::Claim;
 use super::value::{Row, Value, values};
 use crate::limit::{Limit, Pace, Part};
@@ -121,7 +124,7 @@ const CLAIM_ALONE: &str = super::text::claim_alone!(
     ""
 );
 
-/// Advances the paces by the jobs that were claimed at this moment; see [`Pace::after`].
+/// Advances the paces by the jobs of this claim, which are those with the end of its leases; see [`Pace::after`].
 const CHARGE: &str = "\
 insert into delayed_jobs_paces (queue, key, due)
 select $2, started.key,
@@ -129,10 +132,10 @@ select $2, started.key,
         + started.jobs * started.every
 from (
     select '' as key, count(*) as jobs, (select every from delayed_jobs_limits where queue = $2) as every
-    from delayed_jobs where state = 'running' and worker = $1 and queue = $2 and started_at = $3
+    from delayed_jobs where state = 'running' and worker = $1 and queue = $2 and lease_until = $4 and started_at = $3
     union all
     select limit_key, count(*), (select key_every from delayed_jobs_limits where queue = $2)
-    from delayed_jobs where state = 'running' and worker = $1 and queue = $2 and started_at = $3 and limit_key is not null
+    from delayed_jobs where state = 'running' and worker = $1 and queue = $2 and lease_until = $4 and started_at = $3 and limit_key is not null
     group by limit_key
 ) as started
 left join delayed_jobs_paces as known on known.queue = $2 and known.key = started.key
@@ -210,6 +213,11 @@ pub(super) fn steps(
     alone: bool,
     mut values: Vec<Value>,
 ) -> Vec<(&'static str, Vec<Value>)> {
+    // Other claims of the worker at the same time, as on a paused clock, must not have the same end of their leases.
+    static CLAIMS: AtomicU64 = AtomicU64::new(0);
+    let number = 1 + CLAIMS.fetch_add(1, Ordering::Relaxed) % 1000;
+    let lease_until = claim.lease_until.after(Duration::from_micros(number));
+    values[1] = Value::from(lease_until);
     let (queue, worker, now) = (claim.queue.as_str(), claim.worker.as_str(), claim.now);
     let kinds_and_crashes = values[5..].to_vec();
     let left = [values![queue, now], kinds_and_crashes].concat();
@@ -226,7 +234,7 @@ pub(super) fn steps(
     vec![
         (LOCK, values![queue]),
         (sql, values),
-        (CHARGE, values![worker, queue, now]),
+        (CHARGE, values![worker, queue, now, lease_until]),
         (FORGET, values![queue, now]),
         (LEFT, left),
     ]
