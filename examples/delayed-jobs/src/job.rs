@@ -148,22 +148,6 @@ pub struct TryError {
     pub error: String,
 }
 
-impl TryError {
-    /// The number of errors that are kept of one job.
-    pub(crate) const KEPT: usize = 20;
-
-    /// The number of characters that are kept of each.
-    pub(crate) const LONGEST: usize = 1000;
-
-    pub(crate) fn new(attempt: u32, at: Micros, error: &str) -> TryError {
-        TryError {
-            attempt,
-            at,
-            error: error.chars().take(TryError::LONGEST).collect(),
-        }
-    }
-}
-
 /// All that a store has about one job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]

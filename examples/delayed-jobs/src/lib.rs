@@ -32,7 +32,7 @@
 //!
 //! # Features
 //!
-//! - `sqlite` (on by default): a store in one file.
+//! - `sqlite` (on by default): a store in one file, and one in memory for tests (`testkit::queue`).
 //! - `postgres`: a store in a database, for many machines.
 //! - `cron`: schedules by cron expressions in time zones.
 //! - `page`: a web page, with routes for probes and for Prometheus.

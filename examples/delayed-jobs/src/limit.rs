@@ -69,9 +69,6 @@ impl Pace {
     /// If the interval is shorter than this, several jobs start together.
     const TOGETHER: i64 = 100_000;
 
-    /// A start that is late by at most this does not delay later ones.
-    pub(crate) const SLACK: i64 = 50_000;
-
     /// The longest interval, which is more than a century. So no sum of times overflows.
     const LONGEST: i64 = 1 << 52;
 
@@ -81,37 +78,6 @@ impl Pace {
             every,
             burst: (Pace::TOGETHER / every).max(1),
         }
-    }
-
-    /// Returns how many jobs may start now, if the rate alone allows the next start at `due`.
-    pub(crate) fn allows(&self, due: i64, now: i64) -> i64 {
-        let due = self.caught_up(due, now);
-        ((now - due + self.burst * self.every).div_euclid(self.every)).max(0)
-    }
-
-    /// Returns when the next start is due after `starts` at the same time.
-    pub(crate) fn after(&self, due: i64, now: i64, starts: i64) -> i64 {
-        self.caught_up(due, now) + starts * self.every
-    }
-
-    /// Returns the latest time when the next start can be due by the rate alone.
-    pub(crate) fn latest(&self, now: i64) -> i64 {
-        now + self.burst * self.every
-    }
-
-    /// Returns the time after which no next start can be due, unless the clock was set back: jobs that run alone may exceed
-    /// the rate a little, and the clocks of workers differ a little.
-    pub(crate) fn farthest(&self, now: i64) -> i64 {
-        now + (self.burst + 10) * self.every + 10_000_000
-    }
-
-    /// Returns when the next job may start.
-    pub(crate) fn next(&self, due: i64) -> i64 {
-        due - (self.burst - 1) * self.every
-    }
-
-    fn caught_up(&self, due: i64, now: i64) -> i64 {
-        due.max(now - Pace::SLACK.min(self.every / 2))
     }
 }
 
@@ -229,40 +195,5 @@ mod tests {
         assert_eq!(limit.to_string(), "on each worker 4 at once");
         assert!(!limit.is_shared() && limit.key_at_once(1).is_shared());
         assert_eq!(Limit::default().to_string(), "none");
-    }
-
-    #[test]
-    fn a_pace_keeps_its_rate_though_it_is_asked_late_and_exceeds_it_by_a_burst_at_most() {
-        for (starts, asked_every) in [(1, 7_000), (9, 7_000), (50, 13_000), (5000, 20_000)] {
-            let pace = Pace::new(starts, Duration::from_secs(1));
-            let (mut due, mut all) = (0, 0);
-            let second = 1_000_000;
-            let mut times = Vec::new();
-            let mut now = 5 * second;
-            while now < 25 * second {
-                let n = pace.allows(due, now);
-                if n > 0 {
-                    due = pace.after(due, now, n);
-                    all += n;
-                    times.extend((0..n).map(|_| now));
-                } else {
-                    assert!(pace.next(due) > now, "{starts}: it says when");
-                }
-                now += asked_every;
-            }
-            let expected = i64::from(starts) * 20;
-            assert!(
-                all >= expected * 98 / 100 && all <= expected + pace.burst + 1,
-                "{starts}: {all} of {expected}"
-            );
-            // For each start, how many starts come within a second of it.
-            let within =
-                |from: usize| times.partition_point(|at| *at < times[from] + second) - from;
-            let most = (0..times.len()).map(within).max().unwrap_or(0) as i64;
-            assert!(
-                most <= i64::from(starts) + pace.burst,
-                "{starts}: {most} in a second"
-            );
-        }
     }
 }

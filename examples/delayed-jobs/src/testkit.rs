@@ -1,4 +1,4 @@
-//! Helpers for tests of programs with delayed jobs, without a database and on a paused clock.
+//! Helpers for tests of programs with delayed jobs, in memory and on a paused clock.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -28,16 +28,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::job::State;
 use crate::metrics::Snapshot;
+#[cfg(feature = "sqlite")]
 use crate::queue::Queue;
-use crate::store::{Filter, MemoryStore, Store, StoreError};
+#[cfg(feature = "sqlite")]
+use crate::store::MemoryStore;
+use crate::store::{Filter, Store, StoreError};
 use crate::time::Micros;
 use crate::worker::Worker;
 
-/// Creates a queue in memory, on tokio's clock.
+/// Creates a queue in memory, on tokio's clock. It is a SQLite database without a file, so it needs the feature `sqlite`.
 ///
 /// # Panics
 ///
-/// If the clock is not that of a tokio runtime.
+/// If SQLite has no memory for it.
+#[cfg(feature = "sqlite")]
 pub fn queue() -> Queue {
     Queue::on(Arc::new(MemoryStore::new()))
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::job::State;
 use crate::store::{OnDuplicate, UniqueKey};
 use crate::time::{Micros, micros};
 
@@ -74,8 +73,9 @@ pub enum UniqueWhile {
     Kept,
 }
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl UniqueWhile {
-    /// Returns a bit for each of [`State::ALL`].
+    /// Returns a bit for each of [`State::ALL`](crate::State::ALL).
     pub(crate) fn bits(self) -> i64 {
         match self {
             UniqueWhile::Pending => 0b1,
@@ -84,11 +84,6 @@ impl UniqueWhile {
             UniqueWhile::Kept => 0b11111,
         }
     }
-}
-
-/// Returns whether a job that holds its key in the states of `bits` holds it in `state`.
-pub(crate) fn holds_in(bits: i64, state: State) -> bool {
-    bits & (1 << state as i64) != 0
 }
 
 impl Unique {

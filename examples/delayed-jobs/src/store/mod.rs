@@ -1,4 +1,4 @@
-//! Stores of jobs: one trait, and three implementations.
+//! Stores of jobs: one trait, and one implementation, on SQLite or Postgres.
 //!
 //! The store is the source of truth. Workers hold hints of what is due soon, and [`Store::claim`] decides
 //! what they may run. A claim is a lease: it is renewed while the job runs, and a worker that finds it expired
@@ -7,15 +7,13 @@
 //!
 //! ```text
 //! address   reads the address of a database
-//! memory    a store for tests, on tokio's clock
-//! sqlite    a store in one file, with one writer thread that commits in groups
+//! sqlite    a store in one file, with one writer thread that commits in groups; and one in memory, for tests
 //! postgres  a store on one database for many machines
 //! sql       the code that both databases share
 //! ```
 
 mod address;
 mod error;
-mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -36,13 +34,12 @@ use crate::time::{Clock, Micros};
 
 pub(crate) use address::Address;
 pub use error::StoreError;
-pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, open_postgres};
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::{enqueue_in as enqueue_in_postgres, finish_in as finish_in_postgres};
 #[cfg(feature = "sqlite")]
-pub use sqlite::open_sqlite;
+pub use sqlite::{MemoryStore, open_sqlite};
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::{
     enqueue_in as enqueue_in_sqlite, finish_in as finish_in_sqlite, open as open_sqlite_as,
@@ -58,9 +55,6 @@ pub use types::{
 pub(crate) fn not_built() -> StoreError {
     StoreError::Address("this program was built without that kind of database: see the features")
 }
-
-/// The delay until the next look at a queue that has reached its limits, if it is not known when a job may start.
-pub(crate) const HELD_BACK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The future that a call of a store returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

@@ -136,9 +136,9 @@ impl Database for Postgres {
         }
     }
 
-    fn apart(&self) -> Postgres {
+    fn apart(&self) -> Option<Postgres> {
         let pool = Arc::new(self.work.apart());
-        Postgres {
+        Some(Postgres {
             look: Arc::clone(&pool),
             finisher: Batch::idle(),
             inserter: Batch::idle(),
@@ -147,7 +147,7 @@ impl Database for Postgres {
             changes: self.changes.clone(),
             relaxed: Arc::clone(&self.relaxed),
             _tasks: JoinSet::new(),
-        }
+        })
     }
 
     fn schema(&self) -> Option<&str> {

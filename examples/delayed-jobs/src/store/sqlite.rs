@@ -7,9 +7,11 @@
 //! whether another program has committed, which costs no query and no lock.
 //!
 //! ```text
-//! statements  runs statements on a connection: on those of the threads, and on one of the caller's
+//! memory      a store without a file and without threads, for tests
+//! statements  runs statements on a connection: on those of the threads, in memory, and on one of the caller's
 //! ```
 
+mod memory;
 mod statements;
 
 use std::fmt;
@@ -28,6 +30,7 @@ use tokio::sync::{oneshot, watch};
 use super::sql::{self, ABANDONED, Database, Execute, Purpose, Row, Schema, Sql, Text, Value};
 use super::{Answer, Store, StoreError};
 use crate::time::Clock;
+pub use memory::MemoryStore;
 use statements::Prepared;
 pub(crate) use statements::{enqueue_in, finish_in};
 
@@ -437,10 +440,6 @@ impl Database for Threads {
         Clock::system()
     }
 
-    fn set_clock(&self) -> Answer<'_, i64> {
-        Box::pin(std::future::ready(Ok(0)))
-    }
-
     fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>> {
         let steps = steps.into_iter();
         let steps = steps.map(|(sql, values)| (sql.into(), values));
@@ -463,27 +462,8 @@ impl Database for Threads {
         })
     }
 
-    /// SQLite allows 32,766 parameters.
-    const ROWS: usize = 1000;
-
-    fn insert(
-        &self,
-        rows: Vec<Vec<Value>>,
-        width: usize,
-        soon: bool,
-        purpose: Purpose,
-    ) -> Answer<'_, Vec<Row>> {
-        let sql = sql::insert(rows.len(), width, soon);
-        let values = rows.into_iter().flat_map(|row| row.into_iter().take(width));
-        self.query(purpose, sql, values.collect())
-    }
-
-    fn apart(&self) -> Threads {
-        self.clone()
-    }
-
-    fn schema(&self) -> Option<&str> {
-        None
+    fn apart(&self) -> Option<Threads> {
+        Some(self.clone())
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -321,15 +321,6 @@ pub struct Search {
     pub most: usize,
 }
 
-impl Search {
-    /// Raises both maximums to one, so that each search gets further.
-    pub(super) fn at_least_one(mut self) -> Search {
-        self.most = self.most.max(1);
-        self.filter.limit = self.filter.limit.max(1);
-        self
-    }
-}
-
 /// The result of a search.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
@@ -392,6 +383,7 @@ impl Counts {
         self.pending + self.running
     }
 
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "page"))]
     pub(crate) fn of(&mut self, state: State) -> &mut u64 {
         match state {
             State::Pending => &mut self.pending,

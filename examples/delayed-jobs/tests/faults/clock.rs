@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use delayed_jobs::store::{Claim, Ended, Suspects, Verdict};
-use delayed_jobs::{Enqueued, Filter, Limit, Micros, OnDuplicate, State, Unique, testkit};
+use delayed_jobs::{Change, Enqueued, Filter, Limit, Micros, OnDuplicate, State, Unique, testkit};
 use tokio::time::{advance, sleep, timeout};
 
 use super::wrapped::{When, Wrapped};
@@ -377,6 +377,59 @@ async fn drain_ends_though_a_queue_is_paused_or_has_no_worker() {
     let ended = timeout(30 * 86_400 * SECOND, drained).await;
     assert!(ended.is_ok(), "30 days later it still waits");
     assert_eq!(log.lines(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_ends_when_its_queue_is_paused() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let job = queue.enqueue(Note(1)).after(60 * SECOND);
+    job.await.expect("enqueued");
+    let drained = testkit::drain(noting(&queue, &log));
+    let drained = timeout(30 * 86_400 * SECOND, drained);
+    let pause = async {
+        sleep(SECOND).await;
+        queue.pause("default").await.expect("paused");
+    };
+    let (ended, ()) = tokio::join!(drained, pause);
+    assert!(ended.is_ok(), "30 days later it still waits");
+    assert_eq!(log.lines(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_ends_when_the_last_job_is_taken_back_and_cancelled() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let id = put(&queue, 1).await;
+    let worker = queue.worker().lease(60 * SECOND);
+    let worker = worker.register(|_: Job<Note>| std::future::pending());
+    let lost = timeout(SECOND, worker.run(CancellationToken::new())).await;
+    assert!(lost.is_err(), "{lost:?}");
+    queue.cancel(id).await.expect("it is to be cancelled");
+    let drained = testkit::drain(noting(&queue, &log));
+    let ended = timeout(30 * 86_400 * SECOND, drained).await;
+    assert!(ended.is_ok(), "30 days later it still waits");
+    assert_eq!(record(&queue, id).await.state, State::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_after_one_that_is_deleted_is_due_by_the_testkits_clock() {
+    let queue = testkit::queue();
+    let first = put(&queue, 1).await;
+    let job = queue.enqueue(Note(2)).after_ended([first]);
+    let freed = job.await.expect("enqueued").id();
+    let job = queue.enqueue(Note(3)).after_done([first]);
+    let cancelled = job.await.expect("enqueued").id();
+    advance(86_400 * SECOND).await;
+    let this = Filter {
+        id: Some(first),
+        ..Filter::default()
+    };
+    queue.change(Change::Delete, this).await.expect("deleted");
+    let now = queue.store().clock().now();
+    let recent = now.before(MILLI)..=now;
+    let due = record(&queue, freed).await.run_at;
+    assert!(recent.contains(&due), "{due} at {now}");
+    let ended = record(&queue, cancelled).await.finished_at;
+    assert!(ended.is_some_and(|at| recent.contains(&at)), "{ended:?}");
 }
 
 #[tokio::test(start_paused = true)]

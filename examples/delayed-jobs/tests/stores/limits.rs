@@ -167,6 +167,55 @@ pub(crate) async fn a_rate_counts_each_start_once(store: Opened) {
     }
 }
 
+/// Claims come later than they could, and starts are not lost by that.
+pub(crate) async fn a_rate_is_kept_though_claims_are_late(store: Opened) {
+    let seconds = 4;
+    for (at, starts, every) in [
+        (100, 1, 7_000),
+        (200, 9, 7_000),
+        (300, 50, 13_000),
+        (400, 1000, 20_000),
+    ] {
+        let limit = Limit::default().rate(starts, Duration::from_secs(1));
+        set(&store, limit).await;
+        let jobs = i64::from(starts) * (seconds + 1);
+        let jobs = (0..jobs).map(|_| job(0)).collect();
+        store.enqueue(jobs).await.expect("enqueued");
+        let begin = T(at);
+        let mut times = Vec::new();
+        for n in 0..seconds * 1_000_000 / every {
+            let now = begin.after(Duration::from_micros((n * every) as u64));
+            let lot = lot(&store, "w", 1000, now).await;
+            times.extend(lot.jobs.iter().map(|_| now));
+        }
+        let expected = i64::from(starts) * seconds;
+        let together = i64::from(starts / 10).max(1);
+        let all = times.len() as i64;
+        assert!(
+            all >= expected * 97 / 100 && all <= expected + together + 1,
+            "{limit}: {all} of {expected}"
+        );
+        let second = Duration::from_secs(1);
+        let within = |from: usize| {
+            let end = times[from].after(second);
+            times.partition_point(|at| *at < end) - from
+        };
+        let most = (0..times.len()).map(within).max().unwrap_or(0) as i64;
+        assert!(
+            most <= i64::from(starts) + together,
+            "{limit}: {most} in a second"
+        );
+        let all = Filter {
+            limit: usize::MAX,
+            ..Filter::default()
+        };
+        store
+            .change(Change::Cancel, all, begin)
+            .await
+            .expect("cancelled");
+    }
+}
+
 pub(crate) async fn a_rate_that_is_changed_applies_at_once(store: Opened) {
     let (hour, second) = (Duration::from_secs(3600), Duration::from_secs(1));
     let now = store.clock().now();

@@ -1,4 +1,4 @@
-//! What each store promises: the same tests for all three.
+//! What each store promises: the same tests for Postgres, and for SQLite in a file and in memory.
 #![forbid(unsafe_code)]
 
 mod after;
@@ -137,6 +137,7 @@ promises![
     each_key_has_a_limit_over_all_workers,
     a_rate_spreads_the_starts_of_a_queue_and_of_a_key,
     a_rate_counts_each_start_once,
+    a_rate_is_kept_though_claims_are_late,
     a_rate_that_is_changed_applies_at_once,
     a_rate_goes_on_though_the_clock_was_set_back,
     the_slowest_rate_starts_one_job,

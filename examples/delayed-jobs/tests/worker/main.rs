@@ -1,4 +1,4 @@
-//! What a worker promises, on a paused clock and without a database.
+//! What a worker promises, on a paused clock and in memory.
 #![forbid(unsafe_code)]
 
 mod changes;

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::future::ready;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::super::{Answer, StoreError};
+use super::text::{FINISH, insert};
 use super::value::{Row, Value};
 use crate::time::Clock;
 
@@ -60,17 +62,22 @@ pub(in crate::store) trait Database:
     /// Returns the clock that all programs on this database use.
     fn clock(&self) -> Clock;
 
-    /// Compares this clock with that of the database, and sets it.
-    fn set_clock(&self) -> Answer<'_, i64>;
+    /// Compares this clock with that of the database, and sets it, unless both are the same.
+    fn set_clock(&self) -> Answer<'_, i64> {
+        Box::pin(ready(Ok(0)))
+    }
 
     /// Runs several statements as one transaction, and returns the rows of each.
     fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>>;
 
-    /// Runs [`FINISH`](super::text::FINISH), together with others in one statement if that is cheaper.
-    fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool>;
+    /// Runs [`FINISH`], together with others in one statement if that is cheaper.
+    fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool> {
+        let finished = self.query(purpose, FINISH, values);
+        Box::pin(async { Ok(!finished.await?.is_empty()) })
+    }
 
-    /// The maximum number of jobs that one statement inserts.
-    const ROWS: usize;
+    /// The maximum number of jobs that one statement inserts. SQLite allows 32,766 parameters.
+    const ROWS: usize = 1000;
 
     /// Inserts jobs without keys by one statement, and returns their ids. The jobs need the first `width` columns. A single
     /// job may share the statement with those of other callers.
@@ -80,18 +87,24 @@ pub(in crate::store) trait Database:
         width: usize,
         soon: bool,
         purpose: Purpose,
-    ) -> Answer<'_, Vec<Row>>;
+    ) -> Answer<'_, Vec<Row>> {
+        let sql = insert(rows.len(), width, soon);
+        let values = rows.into_iter().flat_map(|row| row.into_iter().take(width));
+        self.query(purpose, sql, values.collect())
+    }
 
     /// Returns the purpose of the changes of a queue's jobs.
     fn purpose(&self, _queue: &str) -> Purpose {
         Purpose::Write
     }
 
-    /// Returns the same database for another runtime.
-    fn apart(&self) -> Self;
+    /// Returns the same database for another runtime, if it can be used there.
+    fn apart(&self) -> Option<Self>;
 
     /// Returns the schema of the tables, if it was set.
-    fn schema(&self) -> Option<&str>;
+    fn schema(&self) -> Option<&str> {
+        None
+    }
 
     /// Returns a number that changes when others have changed the database.
     fn changes(&self) -> watch::Receiver<u64>;

@@ -30,7 +30,8 @@ macro_rules! due {
     };
 }
 
-/// Computes how many jobs a pace allows to start now; see [`Pace::allows`].
+/// Computes how many jobs a [`Pace`] allows to start now, if the rate alone allows the next start at `$due`. A start that
+/// is late by at most 50 milliseconds does not delay later ones.
 macro_rules! allows {
     ($every:literal, $burst:literal, $due:literal) => {
         concat!(
@@ -124,7 +125,7 @@ const CLAIM_ALONE: &str = super::text::claim_alone!(
     ""
 );
 
-/// Advances the paces by the jobs of this claim, which are those with the end of its leases; see [`Pace::after`].
+/// Advances the paces by the jobs of this claim, which are those with the end of its leases.
 const CHARGE: &str = "\
 insert into delayed_jobs_paces (queue, key, due)
 select $2, started.key,
@@ -142,8 +143,8 @@ left join delayed_jobs_paces as known on known.queue = $2 and known.key = starte
 where started.every is not null and started.jobs > 0
 on conflict (queue, key) do update set due = excluded.due";
 
-/// Deletes paces of the past, which have no effect any more, and those so far ahead that the clock was set back since; see
-/// [`Pace::farthest`].
+/// Deletes paces of the past, which have no effect any more, and those so far ahead that the clock was set back since: jobs
+/// that run alone may exceed the rate a little, and the clocks of workers differ a little.
 const FORGET: &str = "\
 delete from delayed_jobs_paces where queue = $1 and key in (
     select key from delayed_jobs_paces where queue = $1 and due < $2 - 1000000
@@ -189,7 +190,7 @@ where not exists (select 1 from delayed_jobs_paused where queue = $1) and (
     "\n)"
 );
 
-/// Forgets the intervals of an earlier rate; see [`Pace::latest`].
+/// Forgets the intervals of an earlier rate.
 const CAP: &str = "\
 update delayed_jobs_paces set due = /*sqlite min *//*postgres least */(due, case key when '' then $2 else $3 end)
 where queue = $1";
@@ -253,7 +254,9 @@ pub(super) fn set(queue: &str, limit: &Limit, now: Micros) -> Vec<(&'static str,
         values.push(Value::from(part.pace.map(|pace| pace.burst)));
     }
     values.push(Value::from(limit.worker.map(i64::from)));
-    let [all, key] = parts.map(|part| part.pace.map_or(i64::MAX, |pace| pace.latest(now.0)));
+    // The latest time when the next start can be due by the rate alone.
+    let latest = |pace: Pace| now.0 + pace.burst * pace.every;
+    let [all, key] = parts.map(|part| part.pace.map_or(i64::MAX, latest));
     vec![(SET, values), (CAP, values![queue, all, key])]
 }
 

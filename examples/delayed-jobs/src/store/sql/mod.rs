@@ -36,8 +36,6 @@ pub(super) use store::is_soon;
 pub(super) use text::all as all_statements;
 #[cfg(feature = "postgres")]
 pub(super) use text::columns;
-#[cfg(feature = "sqlite")]
-pub(super) use text::insert;
 pub(super) use text::{FINISH, dialect};
 pub(super) use transaction::{enqueue, finish};
 pub(super) use value::{Row, Value};

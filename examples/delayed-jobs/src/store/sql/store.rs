@@ -9,7 +9,7 @@ use super::super::types::{
     Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Found, Lease, Lot, NewJob,
     QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Search, Slot, Suspects, WorkerRow,
 };
-use super::super::{Answer, HELD_BACK, Store, StoreError};
+use super::super::{Answer, Store, StoreError};
 use super::execute::{Database, Purpose, Text, one};
 use super::filter::{self, COLUMNS, record};
 use super::limit;
@@ -27,10 +27,17 @@ use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
 /// A store on a database.
+#[cfg_attr(
+    not(feature = "sqlite"),
+    allow(unreachable_pub, reason = "only the store in memory has a public name")
+)]
 #[derive(Debug)]
-pub(in crate::store) struct Sql<D> {
+pub struct Sql<D> {
     pub(in crate::store) database: D,
 }
+
+/// The delay until the next look at a queue that has reached its limits, if it is not known when a job may start.
+const HELD_BACK: Duration = Duration::from_millis(100);
 
 /// Jobs that are due later than this need no notification: every worker looks again before they are due.
 const SOON: Duration = Duration::from_secs(60);
@@ -44,6 +51,7 @@ pub(in crate::store) fn is_soon(job: &NewJob, now: Micros) -> bool {
     job.run_at <= now.after(SOON)
 }
 
+#[allow(private_bounds, reason = "none of these methods is public")]
 impl<D: Database> Sql<D> {
     async fn enqueue_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, StoreError> {
         let mut outcomes = Vec::with_capacity(jobs.len());
@@ -162,7 +170,7 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn apart(&self) -> Option<Arc<dyn Store>> {
-        let database = self.database.apart();
+        let database = self.database.apart()?;
         Some(Arc::new(Sql { database }))
     }
 
@@ -346,8 +354,10 @@ impl<D: Database> Store for Sql<D> {
         })
     }
 
-    fn search(&self, search: Search) -> Answer<'_, Found> {
-        let search = search.at_least_one();
+    fn search(&self, mut search: Search) -> Answer<'_, Found> {
+        // Both maximums are at least one, so that each search gets further.
+        search.most = search.most.max(1);
+        search.filter.limit = search.filter.limit.max(1);
         Box::pin(async move {
             let (sql, values) = filter::search(&search);
             let rows = self.database.query(Purpose::Look, sql, values).await?;

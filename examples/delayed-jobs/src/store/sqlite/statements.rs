@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Statement, params_from_iter};
+use rusqlite::{CachedStatement, Connection, Statement, params_from_iter};
 
 use super::super::sql::{self, Execute, KEPT_LENGTH, Purpose, Row, Text, Value, dialect};
 use super::super::types::{Ended, Enqueued, NewJob};
@@ -29,11 +30,12 @@ pub(super) fn for_sqlite(sql: &str) -> String {
     text
 }
 
-/// The prepared statements of a connection. Statements that are part of the program are translated and prepared once,
-/// and found by the address of their text. The most recent of the others are found by their text.
+/// The prepared statements of a connection. Statements that are part of the program are translated once, and found by
+/// the address of their text. The most recent of the others are found by their text. At the end the connection keeps
+/// the most recent of all, for whoever uses it next.
 pub(super) struct Prepared<'a> {
     pub(super) connection: &'a Connection,
-    fixed: HashMap<(usize, usize), Statement<'a>>,
+    fixed: HashMap<(usize, usize), CachedStatement<'a>>,
     texts: HashMap<String, Arc<str>>,
 }
 
@@ -74,7 +76,7 @@ impl<'a> Prepared<'a> {
             Text::Borrowed(sql) => {
                 let statement = match self.fixed.entry((sql.as_ptr().addr(), sql.len())) {
                     Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(new) => new.insert(connection.prepare(&for_sqlite(sql))?),
+                    Entry::Vacant(new) => new.insert(connection.prepare_cached(&for_sqlite(sql))?),
                 };
                 collect(connection, statement, values)
             }
@@ -146,11 +148,8 @@ impl rusqlite::ToSql for Value {
 /// On a connection of the caller's a statement is answered at once.
 impl Execute for Connection {
     fn query(&self, _: Purpose, sql: impl Into<Text>, values: Vec<Value>) -> Answer<'_, Vec<Row>> {
-        let rows = self
-            .prepare_cached(&for_sqlite(&sql.into()))
-            .map_err(StoreError::from)
-            .and_then(|mut statement| collect(self, &mut statement, values));
-        Box::pin(async { rows })
+        let rows = Prepared::on(self).run(sql.into(), values);
+        Box::pin(ready(rows))
     }
 }
 
