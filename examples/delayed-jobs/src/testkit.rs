@@ -14,7 +14,7 @@
 //! let queue = testkit::queue();
 //! queue.enqueue(Email { to: "ada@example.org".into() }).after(Duration::from_secs(3 * 86_400)).await?;
 //!
-//! let summary = testkit::drain(queue.worker().register(send)).await?; // three days pass in no time
+//! let summary = testkit::drain(queue.worker().register(send)).await?; // three days pass in a second
 //! assert_eq!((summary.done, summary.max), (1, 0));
 //! # Ok(())
 //! # }
@@ -49,7 +49,7 @@ pub fn queue() -> Queue {
 /// Runs a worker until no job is left that it could run, and returns its counts. Then no job of its kinds and queues is
 /// pending or running, except in paused queues, and jobs that come after others which it could not run.
 ///
-/// With a schedule there always is such a job: use [`run_for`].
+/// The schedules of the worker are left out, since with them there always is a next job: use [`run_for`] for them.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
         shutdown.cancel();
         Ok(())
     };
-    let run = worker.far_sighted().run(shutdown.clone());
+    let run = worker.far_sighted().unscheduled().run(shutdown.clone());
     let (summary, ()) = tokio::try_join!(run, drained)?;
     Ok(summary)
 }
@@ -113,6 +113,6 @@ pub async fn run_for(worker: Worker, time: Duration) -> Result<Snapshot, StoreEr
         sleep(time).await;
         shutdown.cancel();
     };
-    let (summary, ()) = tokio::join!(worker.run(shutdown.clone()), stop);
+    let (summary, ()) = tokio::join!(worker.far_sighted().run(shutdown.clone()), stop);
     summary
 }

@@ -20,7 +20,7 @@ use super::heartbeat::{Heartbeat, SELDOM};
 use super::lane::{Groups, Lane};
 use super::outage::Outage;
 use super::schedule::{Recurring, Schedule};
-use super::settings::{CONCURRENCY, Settings};
+use super::settings::{CONCURRENCY, RESCAN, Settings};
 use super::site::Site;
 use crate::handler::{Handler, Handlers, Job};
 use crate::job::Payload;
@@ -313,9 +313,16 @@ impl Worker {
     }
 
     /// For tests on a paused clock, which may jump over years: the worker looks at the store seldom and far ahead.
+    /// Leases are taken back at the same times as otherwise.
     pub(crate) fn far_sighted(mut self) -> Worker {
         self.settings.rescan = Duration::from_secs(24 * 3600);
         self.settings.look_ahead = 2 * self.settings.rescan;
+        self
+    }
+
+    /// Takes the schedules away.
+    pub(crate) fn unscheduled(mut self) -> Worker {
+        self.schedules.clear();
         self
     }
 
@@ -422,8 +429,7 @@ impl Life {
         let lanes = lanes.collect();
         let clock = worker.site.store.clock();
         // The store may have been out of reach until a moment ago, so others get the time to renew their leases first.
-        let Settings { lease, rescan, .. } = worker.settings;
-        let quiet = (lease / 2).min(2 * rescan);
+        let quiet = (worker.settings.lease / 2).min(2 * RESCAN);
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| Engine {
             name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: Arc::clone(&worker.site.store),

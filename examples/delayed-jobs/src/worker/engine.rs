@@ -22,7 +22,7 @@ use super::lane::{Groups, Lane};
 use super::outage::Outage;
 use super::run::{self, Stops};
 use super::schedule::Schedule;
-use super::settings::Settings;
+use super::settings::{RESCAN, Settings};
 use crate::handler::Handlers;
 use crate::job::{JobId, State};
 use crate::lock::lock;
@@ -586,7 +586,7 @@ impl Engine {
         if let Some(expiry) = self.in_time(expiry).await? {
             let expiry = expiry.since(self.clock.now()) + Duration::from_millis(1);
             next = next.min(match self.is_quiet() {
-                true => expiry.max(self.settings.lease.min(rescan)),
+                true => expiry.max(self.settings.lease.min(RESCAN)),
                 false => expiry,
             });
         }

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The default limit on jobs of a queue that run at a time.
 pub(super) const CONCURRENCY: usize = 16;
 
+/// The longest time between two looks at the store, except in tests that skip over long times.
+pub(super) const RESCAN: Duration = Duration::from_millis(2500);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// How long a worker keeps its jobs without a heartbeat.
@@ -34,7 +37,7 @@ impl Default for Settings {
         Settings {
             lease: Duration::from_secs(30),
             look_ahead: Duration::from_secs(10),
-            rescan: Duration::from_millis(2500),
+            rescan: RESCAN,
             window: 10_000,
             crashes: 3,
             cancel_grace: Duration::from_secs(5),

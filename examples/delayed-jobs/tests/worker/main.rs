@@ -297,6 +297,34 @@ async fn a_concurrency_may_have_any_size() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn drain_runs_all_jobs_of_a_worker_with_a_schedule_and_ends() {
+    let queue = testkit::queue();
+    put(&queue, 1, 3 * 86_400 * SECOND).await;
+    let worker = queue.worker().every("daily", 86_400 * SECOND, &Note(2));
+    let worker = worker.register(|_: Job<Note>| async { Ok(()) });
+    let drained = timeout(10 * 86_400 * SECOND, testkit::drain(worker)).await;
+    let summary = drained.expect("it ends").expect("drained");
+    assert_eq!((summary.done, summary.max), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_run_of_some_days_is_on_time() {
+    let queue = testkit::queue();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let worker = queue.worker().every("hourly", 3600 * SECOND, &Note(1));
+    let worker = worker.register(move |_: Job<Note>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { Ok(()) }
+    });
+    let summary = testkit::run_for(worker, 3 * 86_400 * SECOND).await;
+    let summary = summary.expect("a run");
+    // Full hours are rarely full milliseconds of the clock, which began at some time of day.
+    assert!(summary.max <= 1000, "{summary:?}");
+    assert_eq!(runs.load(Ordering::SeqCst), 72);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pending_job_that_is_cancelled_never_starts() {
     let (queue, log) = (testkit::queue(), Log::new());
     let id = put(&queue, 1, 2 * SECOND).await;
