@@ -290,7 +290,8 @@ where
 /// # Errors
 ///
 /// `Panicked`, with the item's index, if `f` panicked for an item: the first one. Otherwise `Cancelled` or
-/// `DeadlineExceeded`, if the token or the deadline stopped it.
+/// `DeadlineExceeded`, if the token or the deadline stopped it. The values so far are dropped then: [`all`] returns
+/// them.
 ///
 /// # Examples
 ///

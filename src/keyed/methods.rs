@@ -196,16 +196,26 @@ macro_rules! keyed_methods {
             /// # Examples
             ///
             /// ```
+            /// use std::cell::Cell;
             /// # use std::time::Duration;
             /// # use schedgroup::keyed::KeyedGroup;
+            ///
             /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
             /// # async fn main() -> Result<(), schedgroup::WaitError> {
-            /// let batches = KeyedGroup::with_handler(|_, tenant: &str, lines: Vec<u32>| async move {
+            /// let batches = KeyedGroup::with_handler(|_, tenant: &str, lines: Vec<String>| async move {
             ///     println!("{} lines of {tenant}", lines.len());
             /// });
             /// let (quiet, ceiling) = (Duration::from_millis(500), Duration::from_secs(5));
-            /// for line in 0..1_000 {
-            ///     batches.debounce_with("ada", quiet, ceiling, || vec![line], |lines| lines.push(line));
+            /// for number in 0..1_000 {
+            ///     // Either closure may need the line, but only one of them is called.
+            ///     let line = Cell::new(format!("line {number}"));
+            ///     batches.debounce_with(
+            ///         "ada",
+            ///         quiet,
+            ///         ceiling,
+            ///         || vec![line.take()],
+            ///         |lines| lines.push(line.take()),
+            ///     );
             /// }
             /// batches.wait().await // 1000 lines of ada
             /// # }

@@ -220,7 +220,8 @@ impl Queue {
         self.store().get(id).await
     }
 
-    /// Lists jobs: pending ones by the time when they are due, others latest first.
+    /// Lists jobs. If the filter asks for pending ones, these are in the order in which they are due. Otherwise the job
+    /// that was enqueued last comes first, also in a list of dead jobs.
     ///
     /// # Errors
     ///

@@ -82,8 +82,8 @@ impl Default for Retry {
     }
 }
 
-/// The error of a handler. Any error converts into one by `?`. An `anyhow::Error` is no error in this sense: use
-/// `.map_err(Failure::new)?`.
+/// The error of a handler. Any error converts into one by `?`. An `anyhow::Error` or a `Box<dyn Error + Send + Sync>` is
+/// no error in this sense: use `.map_err(Failure::new)?`.
 pub struct Failure {
     pub(crate) error: Box<dyn Error + Send + Sync>,
     pub(crate) next: Next,

@@ -34,6 +34,44 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The queue of a key has no priorities. In this example the work is in a heap of the program's own, and what is pushed is
+//! a ticket for each piece of it. The ticket that starts takes the most urgent work. To retry work, make the ticket an
+//! `enum` that may contain it. After a [drain](Dispatcher::drain) the work that is left is in the heap.
+//!
+//! ```
+//! use std::collections::BinaryHeap;
+//! use std::sync::{Arc, Mutex};
+//!
+//! use rate_limited_retries::{Dispatcher, Rate};
+//! use schedgroup::Group;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let order = Arc::new(Mutex::new(Vec::new()));
+//! # let note = Arc::clone(&order);
+//! let group = Group::new();
+//! let waiting = Arc::new(Mutex::new(BinaryHeap::new()));
+//! let heap = Arc::clone(&waiting);
+//! let builder = Dispatcher::builder().per_key(Rate::per_second(2));
+//! let dispatcher = builder.run(&group, move |(), context| {
+//!     let most_urgent = heap.lock().expect("no panic").pop();
+//! #   note.lock().expect("no panic").extend(most_urgent.map(|(priority, _)| priority));
+//!     async move {
+//!         if let Some((_, path)) = most_urgent {
+//!             println!("{}{path}", context.key());
+//!         }
+//!     }
+//! });
+//! for (priority, path) in [(1, "/low"), (3, "/high"), (2, "/middle")] {
+//!     waiting.lock().expect("no panic").push((priority, path));
+//!     dispatcher.push("a.example", ()).await?;
+//! }
+//! group.wait().await?; // /high at once, /middle after 500 ms, /low after a second
+//! # assert_eq!(*order.lock().expect("no panic"), [3, 2, 1]);
+//! # Ok(())
+//! # }
+//! ```
 // `rate.rs` and `gcra.rs` have a rate and its GCRA bucket. `lanes/` has the queues per key, as a pure data structure
 // that gets the time as an argument. `dispatcher/` has the lock, the jobs and the public API. `retry/` has the policies.
 // `time.rs` counts nanoseconds, and `drops.rs` drops values whose destructors may panic.

@@ -229,6 +229,9 @@ impl<K, T> Builder<K, T> {
 
     /// Creates a dispatcher. It calls `work` in this group for each piece of work that is pushed, as soon as the limits allow.
     ///
+    /// If the closure calls a method of its key and the compiler asks for a type, name the types where the builder is
+    /// created: `Dispatcher::<String, Page>::builder()`.
+    ///
     /// # Examples
     ///
     /// ```
