@@ -71,7 +71,8 @@ impl<T> Job<T> {
     }
 
     /// Ends the job, with its output so far, on a SQLite connection of yours to the same file. The job is done if and only
-    /// if your transaction is committed, together with all its other changes. Return from the handler soon after.
+    /// if your transaction is committed, together with all its other changes. Return from the handler soon after. If it is
+    /// not committed, the run has failed, also if the handler returns `Ok`.
     ///
     /// The call blocks, like all calls of rusqlite.
     ///
@@ -89,7 +90,8 @@ impl<T> Job<T> {
 
     /// Ends the job, with its output so far, within a Postgres transaction of yours. The job is done if and only if that is
     /// committed, together with all its other changes. Make this the last step, since it locks the row of the job until the
-    /// commit, and return from the handler soon after.
+    /// commit, and return from the handler soon after. If it is not committed, the run has failed, also if the handler
+    /// returns `Ok`.
     ///
     /// If other jobs come after this one, the transaction must be `READ COMMITTED`, which is Postgres' default: with a
     /// stricter isolation it does not see the ends of others, and this fails. Commit it at once, since it holds up the ends of

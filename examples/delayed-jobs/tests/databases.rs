@@ -82,6 +82,7 @@ on_both![
     limits_hold_over_two_workers,
     jobs_that_end_at_once_let_the_next_one_go_and_only_once,
     a_job_ends_with_the_transaction_of_its_handler,
+    a_job_whose_transaction_was_not_committed_is_not_done,
     a_job_that_was_lost_cannot_be_ended_in_a_transaction,
     a_row_that_another_program_inserts_is_a_job,
     a_schema_from_the_future_or_from_long_ago_is_refused,
@@ -352,6 +353,27 @@ async fn a_job_ends_with_the_transaction_of_its_handler(database: Database) {
     assert_eq!(effects(&database.address).await, 1);
     let next = queue.job(next).await.expect("an answer").expect("a job");
     assert_eq!(next.state, State::Done);
+}
+
+async fn a_job_whose_transaction_was_not_committed_is_not_done(database: Database) {
+    let queue = database.open().await;
+    run_sql(&database.address, "create table effects (note bigint)").await;
+    let id = queue.enqueue(Note(1)).await.expect("enqueued").id();
+    let retry = Handling::default().retry(Retry::fixed(MILLI));
+    let address = database.address.clone();
+    let worker = queue.worker().register_with(retry, move |job: Job<Note>| {
+        let address = address.clone();
+        async move { Ok(complete(&address, &job, job.attempt() > 1).await?) }
+    });
+    let running = spawn(worker);
+    until_done(&queue, 1).await;
+    let summary = running.end().await;
+    assert_eq!((summary.failed, summary.done), (1, 1));
+    let record = queue.job(id).await.expect("an answer").expect("a job");
+    assert_eq!((record.state, record.attempt), (State::Done, 2));
+    let error = "the transaction that ends the job was not committed";
+    assert_eq!(record.error.as_deref(), Some(error));
+    assert_eq!(effects(&database.address).await, 1);
 }
 
 async fn a_job_that_was_lost_cannot_be_ended_in_a_transaction(database: Database) {

@@ -62,6 +62,9 @@ impl Stops {
     }
 }
 
+/// The error of a run that is not done although its handler says so.
+const UNCOMMITTED: &str = "the transaction that ends the job was not committed";
+
 /// How a run ended.
 enum End {
     Returned(Result<(), Failure>),
@@ -126,13 +129,16 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
     let end = async move {
         let _slot = slot;
         if let Some(verdict) = verdict {
-            log_end(&job, &verdict, took);
-            let again = match &verdict {
-                Verdict::Retry { at, .. } | Verdict::Snoozed { at } => Some(*at),
-                _ => None,
-            };
-            conclude(&engine, &job, verdict, took, &stops).await;
-            if let Some(at) = again {
+            // If the handler has ended the job in a transaction, the answer of the store tells whether that was committed.
+            let is_open = stops.completed.load(Ordering::SeqCst);
+            if !is_open {
+                log_end(&job, &verdict, took);
+            }
+            let verdict = conclude(&engine, &job, verdict, took, &stops).await;
+            if is_open {
+                log_end(&job, &verdict, took);
+            }
+            if let Verdict::Retry { at, .. } | Verdict::Snoozed { at } = verdict {
                 engine.hint(lane, job.lease.id, at);
             }
         }
@@ -219,6 +225,10 @@ fn judge(
 ) -> Option<Verdict> {
     let failure = match end {
         End::Lost => return None,
+        // This takes effect only if the transaction was not committed, since the job has ended otherwise.
+        End::Returned(Ok(())) if stops.completed.load(Ordering::SeqCst) => {
+            Failure::new(UNCOMMITTED)
+        }
         End::Returned(Ok(())) => {
             let output = output.lock().take();
             return Some(Verdict::Done { output });
@@ -260,8 +270,15 @@ fn judge(
 }
 
 /// Writes the verdict to the store. It retries until the store answers. If the store answers other calls, it retries for
-/// no longer than a lease, or ten seconds if the lease is shorter.
-async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration, stops: &Stops) {
+/// no longer than a lease, or ten seconds if the lease is shorter. Returns the verdict; if the handler has committed its own,
+/// that is returned.
+async fn conclude(
+    engine: &Engine,
+    job: &Claimed,
+    verdict: Verdict,
+    took: Duration,
+    stops: &Stops,
+) -> Verdict {
     let outcome = Outcome::of(&verdict);
     let ended = Ended {
         lease: job.lease,
@@ -279,16 +296,20 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
     loop {
         match engine.in_time(engine.store.finish(ended.clone())).await {
             Ok(is_written) => {
-                let outcome = match is_written {
+                let (verdict, outcome) = match is_written {
                     // The handler has committed its transaction, so the job is done, whatever the handler returned.
-                    false if stops.completed.load(Ordering::SeqCst) => Outcome::Done,
+                    false if stops.completed.load(Ordering::SeqCst) => {
+                        (Verdict::Done { output: None }, Outcome::Done)
+                    }
                     // Within the lease it is an earlier call that has written the end, and whose answer was lost.
                     false if !is_unanswered || begun.elapsed() >= lease => {
-                        return tracing::warn!(job = %job.lease.id, "another worker has the job by now");
+                        tracing::warn!(job = %job.lease.id, "another worker has the job by now");
+                        return ended.verdict;
                     }
-                    _ => outcome,
+                    _ => (ended.verdict, outcome),
                 };
-                return engine.metrics.end(&job.kind, outcome, Some(took));
+                engine.metrics.end(&job.kind, outcome, Some(took));
+                return verdict;
             }
             Err(error) => {
                 is_unanswered = true;
@@ -298,7 +319,8 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
                     failing_since = Instant::now();
                 }
                 if failing_since.elapsed() + wait >= longest {
-                    return tracing::error!(%error, job = %job.lease.id, "its end was not written");
+                    tracing::error!(%error, job = %job.lease.id, "its end was not written");
+                    return ended.verdict;
                 }
                 sleep(with_jitter(wait)).await;
             }
