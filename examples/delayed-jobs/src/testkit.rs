@@ -1,5 +1,7 @@
 //! Helpers for tests of programs with delayed jobs, in memory and on a paused clock.
 //!
+//! [`drain`] and [`run_for`] work with a database too, where time passes as always.
+//!
 //! ```
 //! # use std::time::Duration;
 //! # use delayed_jobs::{Failure, Job, Payload, testkit};
@@ -58,17 +60,30 @@ pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
     let store = Arc::clone(&worker.site().store);
     let shutdown = CancellationToken::new();
     let (queues, kinds) = worker.queues_and_kinds();
+    let is_in_memory = store.clock().is_tokios();
     let drained = async {
         let mut changes = store.changes();
         while has_work(&*store, &queues, &kinds).await? {
-            changes.changed().await.map_err(|_| StoreError::Closed)?;
+            match is_in_memory {
+                true => changes.changed().await.map_err(|_| StoreError::Closed)?,
+                // A database tells only what others have changed.
+                false => sleep(Duration::from_millis(20)).await,
+            }
         }
         shutdown.cancel();
         Ok(())
     };
-    let run = worker.far_sighted().unscheduled().run(shutdown.clone());
+    let run = for_test(worker.unscheduled()).run(shutdown.clone());
     let (summary, ()) = tokio::try_join!(run, drained)?;
     Ok(summary)
+}
+
+/// Lets time pass fast, where the store tells of each change.
+fn for_test(worker: Worker) -> Worker {
+    match worker.site().store.clock().is_tokios() {
+        true => worker.far_sighted(),
+        false => worker,
+    }
 }
 
 async fn has_work(
@@ -113,6 +128,6 @@ pub async fn run_for(worker: Worker, time: Duration) -> Result<Snapshot, StoreEr
         sleep(time).await;
         shutdown.cancel();
     };
-    let (summary, ()) = tokio::join!(worker.far_sighted().run(shutdown.clone()), stop);
+    let (summary, ()) = tokio::join!(for_test(worker).run(shutdown.clone()), stop);
     summary
 }

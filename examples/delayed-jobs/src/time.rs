@@ -202,6 +202,11 @@ impl Clock {
         })
     }
 
+    /// Returns whether it is that of a store in memory.
+    pub(crate) fn is_tokios(&self) -> bool {
+        matches!(self.0, Source::Tokio { .. })
+    }
+
     /// Returns the current time, rounded down, so that no job starts early.
     pub fn now(&self) -> Micros {
         match &self.0 {

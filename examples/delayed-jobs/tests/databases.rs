@@ -83,6 +83,7 @@ on_both![
     jobs_that_end_at_once_let_the_next_one_go_and_only_once,
     a_job_ends_with_the_transaction_of_its_handler,
     a_job_whose_transaction_was_not_committed_is_not_done,
+    the_testkit_drains_a_database_too,
     a_job_that_was_lost_cannot_be_ended_in_a_transaction,
     a_row_that_another_program_inserts_is_a_job,
     a_schema_from_the_future_or_from_long_ago_is_refused,
@@ -374,6 +375,19 @@ async fn a_job_whose_transaction_was_not_committed_is_not_done(database: Databas
     let error = "the transaction that ends the job was not committed";
     assert_eq!(record.error.as_deref(), Some(error));
     assert_eq!(effects(&database.address).await, 1);
+}
+
+async fn the_testkit_drains_a_database_too(database: Database) {
+    let queue = database.open().await;
+    for n in 0..3 {
+        let job = queue.enqueue(Note(n)).after(100 * n * MILLI);
+        job.await.expect("enqueued");
+    }
+    let worker = queue.worker().register(|_: Job<Note>| async { Ok(()) });
+    let drain = delayed_jobs::testkit::drain(worker);
+    let drained = tokio::time::timeout(Duration::from_secs(30), drain).await;
+    let summary = drained.expect("it ends").expect("drained");
+    assert_eq!(summary.done, 3);
 }
 
 async fn a_job_that_was_lost_cannot_be_ended_in_a_transaction(database: Database) {
