@@ -61,9 +61,18 @@ pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
     let shutdown = CancellationToken::new();
     let (queues, kinds) = worker.queues_and_kinds();
     let is_in_memory = store.clock().is_tokios();
+    let metrics = worker.metrics();
     let drained = async {
         let mut changes = store.changes();
-        while has_work(&*store, &queues, &kinds).await? {
+        loop {
+            let begun = metrics.snapshot().started;
+            if !has_work(&*store, &queues, &kinds).await? {
+                // It asks for one state after the other, and a job that has started meanwhile may have changed its state twice.
+                if metrics.snapshot().started == begun {
+                    break;
+                }
+                continue;
+            }
             match is_in_memory {
                 true => changes.changed().await.map_err(|_| StoreError::Closed)?,
                 // A database tells only what others have changed.
@@ -97,7 +106,8 @@ async fn has_work(
         .filter(|row| row.unfinished > 0 && queues.contains(&row.name));
     for row in open {
         for kind in kinds {
-            for state in [State::Running, State::Pending] {
+            // A job that starts between the first two steps is seen by the third one.
+            for state in [State::Running, State::Pending, State::Running] {
                 let filter = Filter {
                     state: Some(state),
                     queue: Some(row.name.clone()),
