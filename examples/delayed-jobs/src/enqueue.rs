@@ -220,6 +220,41 @@ impl<'a> Enqueue<'a> {
     ///
     /// The call blocks, like all calls of rusqlite. Workers notice the commit within some 20 ms.
     ///
+    /// Begin a transaction that reads first with `Immediate`. SQLite rejects the first write of another one, with `database
+    /// is locked` and without a wait, if there was a commit since it has read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rusqlite::{Connection, TransactionBehavior};
+    /// # use delayed_jobs::{Payload, Queue};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Email { to: String }
+    /// # impl Payload for Email { const KIND: &'static str = "email"; }
+    ///
+    /// fn sign_up(path: &str, queue: &Queue) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let mut connection = Connection::open(path)?;
+    ///     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    ///     transaction.execute("insert into users (name) values ('ada')", [])?;
+    ///     queue.enqueue(Email { to: "ada@example.org".into() }).in_sqlite(&transaction)?;
+    ///     transaction.commit()?;
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("jobs.db");
+    /// # let path = path.to_str().ok_or("a path")?;
+    /// # let queue = Queue::open(path).await?;
+    /// # Connection::open(path)?.execute_batch("create table users (name text)")?;
+    /// tokio::task::block_in_place(|| sign_up(path, &queue))?;
+    /// # assert_eq!(queue.counts().await?.pending, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`EnqueueError`].

@@ -74,7 +74,8 @@ impl<T> Job<T> {
     /// if your transaction is committed, together with all its other changes. Return from the handler soon after. If it is
     /// not committed, the run has failed, also if the handler returns `Ok`.
     ///
-    /// The call blocks, like all calls of rusqlite.
+    /// The call blocks, like all calls of rusqlite. Begin a transaction that reads first with `Immediate`, as for
+    /// [`Enqueue::in_sqlite`](crate::Enqueue::in_sqlite).
     ///
     /// # Errors
     ///
