@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 mod keyed;
+mod keyed_lives;
+mod lives;
 mod random;
 mod tasks;
 
