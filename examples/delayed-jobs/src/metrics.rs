@@ -13,6 +13,18 @@ const SPLIT: u64 = 8;
 const BUCKETS: usize = 8 * 40;
 
 /// Counts of a worker since it started. They can be read at any time, at little cost.
+///
+/// The workers of a process also record them through the facade of the crate `metrics`, for the recorder that the program
+/// has installed:
+///
+/// | name | what | labels |
+/// |---|---|---|
+/// | `delayed_jobs_started_total` | counter of runs that started | |
+/// | `delayed_jobs_ended_total` | counter of runs that ended | `kind`; `outcome`: `done`, `failed` (and retried), `dead`, `cancelled`, `snoozed`, `released` |
+/// | `delayed_jobs_lateness_seconds` | histogram of the lateness of starts, without jobs that were due before their worker started | |
+/// | `delayed_jobs_run_seconds` | histogram of how long runs took | `kind` |
+/// | `delayed_jobs_reclaimed_total` | counter of leases of lost workers that were taken back | |
+/// | `delayed_jobs_leases_lost_total` | counter of leases that were lost | |
 pub struct Metrics {
     lateness: [AtomicU64; BUCKETS],
     max: AtomicU64,

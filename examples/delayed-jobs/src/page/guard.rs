@@ -44,13 +44,17 @@ pub(super) async fn check(
 
 impl Guard {
     fn refusal(&self, request: &Request) -> Option<Response> {
+        // Health probes send no token, ask at whatever address they know, and get no data.
+        let changes = request.method() != Method::GET && request.method() != Method::HEAD;
+        if !changes && matches!(request.uri().path(), "/live" | "/ready") {
+            return None;
+        }
         let headers = request.headers();
         let host = header(headers, HOST).unwrap_or_default();
         if !self.is_ours(host) {
             let words = "this page answers to its own names only; `Page::host` adds one";
             return Some((StatusCode::MISDIRECTED_REQUEST, words).into_response());
         }
-        let changes = request.method() != Method::GET && request.method() != Method::HEAD;
         let is_elsewhere = header(headers, ORIGIN).is_some_and(|origin| {
             origin
                 .split_once("://")
@@ -61,8 +65,7 @@ impl Guard {
             return Some((StatusCode::FORBIDDEN, words).into_response());
         }
         let token = self.token.as_deref()?;
-        // Health probes send no token, and get no data.
-        if matches!(request.uri().path(), "/live" | "/ready") || is_shown(headers, token) {
+        if is_shown(headers, token) {
             return None;
         }
         let asked = request.uri().query().unwrap_or_default();

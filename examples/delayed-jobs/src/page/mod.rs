@@ -2,6 +2,10 @@
 //! schedules, a search, the history of each job, and buttons. It also has routes for other programs: `/live`, `/ready`,
 //! and `/metrics` for Prometheus.
 //!
+//! `/live` answers 200, and `/ready` does if the store answers, and otherwise 503. Both are for probes: they have no data, so
+//! they need no token, and any host name will do. Prometheus has to know the token, and [`Page::host`] the name or the
+//! address at which it asks.
+//!
 //! The page is three files that are compiled into the program, and works without internet access. It accepts only requests
 //! for host names of this machine, unless others are added, so another site cannot reach it by a name that it lets point
 //! to this machine (DNS rebinding). [`Page::serve`] needs a token if other machines can reach the page. [`Page::router`] does

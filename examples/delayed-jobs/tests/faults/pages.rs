@@ -68,6 +68,10 @@ async fn the_page_answers_to_its_own_names_and_origin_only() {
         ("GET /api/overview", "localhost:8080", "accept: */*", "200"),
         ("GET /api/overview", "127.0.0.1", "accept: */*", "200"),
         ("GET /api/overview", "[::1]:8080", "accept: */*", "200"),
+        // A probe asks at the address that its container was given.
+        ("GET /live", "10.0.0.7:8080", "accept: */*", "200"),
+        ("GET /ready", "10.0.0.7:8080", "accept: */*", "200"),
+        ("GET /metrics", "10.0.0.7:8080", "accept: */*", "421"),
     ] {
         let host_line = format!("host: {host}");
         let answer = ask(address, line, &[&host_line, more, "x-delayed-jobs: 1"]).await;
