@@ -772,8 +772,8 @@ async fn a_place_in_memory_that_is_used_again_runs_its_job_once() {
 /// So many entries the driver takes in, or moves into its heap, before others have a turn.
 const PIECE: u64 = 4_096;
 
-/// So many jobs that are ready at once run before others have a turn.
-const RUNS: u64 = 128;
+/// So many short jobs run before others have a turn.
+const RUNS: u64 = 512;
 
 /// How often others have a turn until `holds`.
 async fn turns_until(holds: impl Fn() -> bool) -> u64 {
