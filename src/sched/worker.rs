@@ -376,6 +376,23 @@ mod tests {
         assert_eq!(read_for(20, CachedClock::SHORT).await, [true; 20]);
     }
 
+    /// A worker keeps its clock from claim to claim.
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_is_read_for_the_first_job_of_each_claim() {
+        let (group, ms) = (Group::new(), Duration::from_millis);
+        // The clock need not be read for what follows at once.
+        (0..3).for_each(|_| drop(group.delay(Duration::ZERO, async {})));
+        tokio::time::sleep(ms(1)).await;
+        assert_eq!(group.stats().finished, 3);
+        // The second is the last of its claim, for which the clock is read in any case.
+        for late in [15, 5] {
+            group.delay(ms(25 - late), async {});
+        }
+        advance(ms(25)).await;
+        assert!(group.wait().await.is_ok());
+        assert_eq!(group.stats().max_lateness, ms(15));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_context_tells_exactly_how_late_its_run_is_whenever_the_clock_was_read() {
         let (group, now, took) = (Group::new(), Instant::now(), Duration::from_micros(1));

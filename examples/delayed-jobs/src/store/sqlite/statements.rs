@@ -31,8 +31,8 @@ pub(super) fn for_sqlite(sql: &str) -> String {
 }
 
 /// The prepared statements of a connection. Statements that are part of the program are translated once, and found by
-/// the address of their text. The most recent of the others are found by their text. At the end the connection keeps
-/// the most recent of all, for whoever uses it next.
+/// the address of their text. The most recent of the others are found by their text. At the end the most recent of all
+/// stay in the cache of the connection.
 pub(super) struct Prepared<'a> {
     pub(super) connection: &'a Connection,
     fixed: HashMap<(usize, usize), CachedStatement<'a>>,
