@@ -1,4 +1,5 @@
-//! Measures the figures of the README, each by a command. Each has a database of its own, which is deleted at the end.
+//! Measures the figures of `docs/benchmarks.md`, each by a command. Each has a database of its own, which is deleted at
+//! the end.
 //!
 //! ```sh
 //! cargo run --release -p delayed-jobs --example figures -- throughput   # jobs per second, and CPU per job
