@@ -2,23 +2,26 @@
 //! part of the state knows no job; it is told when no job is held.
 //!
 //! ```text
-//!          wait, drain              shutdown, or the grace of a drain is over
-//!   open ───────────────▶ closed ─────────────────────────────────────────────▶ sealed
-//!     │         only its own jobs                                     no job is admitted,
-//!     │         may schedule more                                     later ones are dropped
-//!     │                             shutdown                                     ▲ │
-//!     ├──────────────────────────────────────────────────────────────────────────┘ │ the grace is over
-//!     │                                                                            ▼
-//!     └────────────────────────────────────────────────────────────────────────▶ aborting
-//!                           the group is dropped; also when closed or sealed      running jobs stop
+//!                            wait, drain           shutdown, or the grace is over
+//!   who may schedule    all ─────────────▶ closed ────────────────────────────────▶ sealed
+//!                        │              its own jobs                                no job, and later
+//!                        └────────────────────────────────────────────────────────▶ ones are dropped
+//!                            shutdown
 //!
-//!   independent of these:   running ──── cancel, the token, the deadline, drop ────▶ stopped: no job starts
+//!                            cancel, the token, the deadline, or the group is dropped
+//!   which jobs start    due ──────────────────────────────────────────────────────────▶ stopped
+//!                                                                                       none
 //!
-//!   from any of these, when the group is closing and no job is held ────▶ drained
+//!                            the grace is over,
+//!                            or the group is dropped               a turn of the driver
+//!   which jobs run      all ─────────────────────────▶ abort due ──────────────────────▶ aborting
+//!                                                      none starts                       none after its next await
+//!
+//!   whatever these are, when the group is closing and no job is held ──▶ drained
 //! ```
 //!
-//! A group is *closing* when it is closed, sealed, stopped or dropped, or is detached and has no handle. Each arrow is
-//! taken at most once, and none leads back.
+//! A group is *closing* when it is closed, sealed or stopped, or is detached and has no handle. Each arrow is taken at
+//! most once, and none leads back.
 
 use std::time::Duration;
 
@@ -98,13 +101,7 @@ pub(in crate::sched) struct Lifecycle {
     deadline: Timestamp,
     /// The earliest end of the grace of a drain or a shutdown.
     grace_ends: Timestamp,
-    /// That end was noted: no job starts any more.
-    grace_is_over: bool,
-    /// The group was dropped: running jobs are to be aborted.
-    group_dropped: bool,
-    /// Running jobs are told to stop, because the group was dropped or the grace is over. Set by a turn of the driver, or
-    /// as it is dropped, which then walks over the jobs that await; a job at its first poll sees this at its first await.
-    aborting: bool,
+    abort: Abort,
     /// The `Group` was detached.
     detached: bool,
     /// The number of `Handle`s.
@@ -120,6 +117,17 @@ struct Sealed {
     swept: bool,
     /// The counts at the time: if a job is aborted or dropped from then on, `wait` returns `Cancelled`.
     before: Counts,
+}
+
+/// How far the abort of the running jobs is. No job starts from the time on that it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Abort {
+    No,
+    /// The group was dropped, or the grace is over.
+    Due,
+    /// The driver walks over the jobs that await, in its turn or as it is dropped; a job at its first poll sees this at
+    /// its first await.
+    Begun,
 }
 
 /// The outcome of a group.
@@ -139,9 +147,7 @@ impl Lifecycle {
             drained: false,
             deadline,
             grace_ends: Timestamp::NEVER,
-            grace_is_over: false,
-            group_dropped: false,
-            aborting: false,
+            abort: Abort::No,
             detached: false,
             handles: 0,
         }
@@ -241,25 +247,25 @@ impl Lifecycle {
         });
     }
 
-    /// Returns whether the grace of a drain or a shutdown is over, and that is not noted yet.
+    /// Returns whether the grace of a drain or a shutdown is over, and the abort is not noted as due yet.
     pub(super) fn outlasts_grace(&self, now: Timestamp) -> bool {
-        now >= self.grace_ends && !self.grace_is_over
+        now >= self.grace_ends && self.abort == Abort::No
     }
 
     /// Notes that the grace is over. A drain goes on as a shutdown without one.
     pub(super) fn end_grace(&mut self, now: Timestamp, before: Counts) {
-        self.grace_is_over = true;
         self.seal(now, before);
+        self.abort = Abort::Due;
     }
 
     /// Notes that the group was dropped, or its runtime was shut down.
     pub(super) fn group_dropped(&mut self) {
-        self.group_dropped = true;
+        self.abort = self.abort.max(Abort::Due);
     }
 
     /// Lets no job go on that reaches an await.
     pub(super) fn abort(&mut self) {
-        self.aborting = true;
+        self.abort = Abort::Begun;
     }
 
     pub(super) fn detach(&mut self) {
@@ -289,10 +295,7 @@ impl Lifecycle {
 
     /// Returns whether the group drains as soon as no job is held.
     pub(super) fn is_closing(&self) -> bool {
-        self.has_stopped()
-            || self.is_closed()
-            || self.group_dropped
-            || (self.detached && self.handles == 0)
+        self.has_stopped() || self.is_closed() || (self.detached && self.handles == 0)
     }
 
     // What this means for the jobs.
@@ -332,7 +335,7 @@ impl Lifecycle {
 
     /// Returns whether a due job may start.
     pub(super) fn may_start(&self) -> bool {
-        !(self.has_stopped() || self.grace_is_over || self.group_dropped)
+        !self.has_stopped() && self.abort == Abort::No
     }
 
     /// Returns whether no job starts any more, due or not.
@@ -353,20 +356,22 @@ impl Lifecycle {
 
     /// Returns whether a job may be moved, or run once more.
     pub(super) fn may_reschedule(&self) -> bool {
-        !(self.has_stopped() || self.is_sealed() || self.group_dropped)
+        self.may_start() && !self.is_sealed()
     }
 
     pub(super) fn is_aborting(&self) -> bool {
-        self.aborting
+        self.abort == Abort::Begun
     }
 
     /// Returns the instant such that pending jobs with this or a later deadline are to be dropped; `None` if there is
     /// nothing to drop or to abort.
     pub(super) fn drops_from(&mut self, pending: usize) -> Option<Timestamp> {
         // True in one turn only, whose walk aborts each job that has a place by then. A job that reaches its first
-        // await later sees `aborting` in the step that would record its place (`State::awaits`).
-        let aborts = !self.aborting && (self.group_dropped || self.grace_is_over);
-        self.aborting |= aborts;
+        // await later sees `Begun` in the step that would record its place (`State::awaits`).
+        let aborts = self.abort == Abort::Due;
+        if aborts {
+            self.abort = Abort::Begun;
+        }
         if aborts || (pending > 0 && !self.may_start()) {
             return Some(Timestamp::ALWAYS);
         }
@@ -382,10 +387,9 @@ impl Lifecycle {
         } else {
             self.deadline
         };
-        let grace = if self.grace_is_over || self.aborting {
-            Timestamp::NEVER
-        } else {
-            self.grace_ends
+        let grace = match self.abort {
+            Abort::No => self.grace_ends,
+            Abort::Due | Abort::Begun => Timestamp::NEVER,
         };
         deadline.min(grace)
     }
