@@ -74,7 +74,7 @@ pub(in crate::sched) struct Jobs {
     pub(in crate::sched) first_panic: FirstPanic,
     max_lateness: Duration,
     /// A series that ends with `wait` was scheduled since the last walk that made them due.
-    to_expedite: bool,
+    pub(super) to_expedite: bool,
 }
 
 impl Jobs {
@@ -132,15 +132,6 @@ impl Jobs {
         let slot = self.slab.insert(slot);
         self.pending += 1;
         (id, slot)
-    }
-
-    /// Returns whether a series that ends with `wait` was scheduled since the last call.
-    pub(super) fn take_to_expedite(&mut self) -> bool {
-        std::mem::take(&mut self.to_expedite)
-    }
-
-    pub(super) fn has_to_expedite(&self) -> bool {
-        self.to_expedite
     }
 
     /// Makes the series of one chunk that end with `wait` due now. Returns their new entries.
@@ -210,7 +201,13 @@ impl Jobs {
 
     /// Puts a claimed job that has not started back into the ready queue.
     pub(super) fn requeue(&mut self, claim: Claim) {
-        let contents = self.contents_of(claim.work);
+        let contents = match claim.work {
+            Work::Boxed(runnable) => Contents::Runnable(runnable),
+            Work::Row { table, key } => {
+                self.tables.hold(key.table, || table);
+                Contents::Row(Some(key))
+            }
+        };
         // Its run has not begun. In the slot of an ended job these controls would be the next job's.
         self.slab.take_control(claim.slot);
         let slot = self.slab.get_mut(claim.slot);
@@ -220,16 +217,6 @@ impl Jobs {
         self.pending += 1;
         self.ready.free_slot();
         self.ready.push(entry);
-    }
-
-    fn contents_of(&mut self, work: Work) -> Contents {
-        match work {
-            Work::Boxed(runnable) => Contents::Runnable(runnable),
-            Work::Row { table, key } => {
-                self.tables.hold(key.table, || table);
-                Contents::Row(Some(key))
-            }
-        }
     }
 
     /// Records the jobs in a worker's `ended` list: they have ended without the lock.
@@ -261,14 +248,10 @@ impl Jobs {
         self.slab.get(slot).call_site.ends_with_wait()
     }
 
-    fn is_in_steps(&self, slot: u32) -> bool {
-        self.slab.get(slot).call_site.is_in_steps()
-    }
-
     pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
-        // A slot is freed when its job has ended and it has no handle: by `ref_dec` or by `end`, whichever comes later.
-        // Entries in the driver's heap and in the ready queue do not keep a slot. They may outlive the job, so their
-        // sequence is compared with that of the slot before they are used.
+        // A slot is freed when its job has ended and it has no handle: by `ref_dec` or as the job ends, whichever comes
+        // later. Entries in the driver's heap and in the ready queue do not keep a slot. They may outlive the job, so
+        // their sequence is compared with that of the slot before they are used.
         let handles = &mut self.slab.get_mut(slot).handles;
         *handles = handles
             .checked_add(1)
@@ -740,7 +723,8 @@ impl Jobs {
     ) -> (EndedRun, Option<Entry>) {
         self.ready.free_slot();
         let control = self.slab.take_control(slot).unwrap_or_default();
-        let ends_with_wait = lifecycle.is_closed() && self.ends_with_wait(slot);
+        let call_site = || self.slab.get(slot).call_site;
+        let ends_with_wait = lifecycle.is_closed() && call_site().ends_with_wait();
         let mut left = EndedRun {
             runnable,
             panic: None,
@@ -750,7 +734,7 @@ impl Jobs {
                 // A job in steps that is done has nothing to run again.
                 let again = control
                     .again
-                    .filter(|_| next.is_some() || !self.is_in_steps(slot));
+                    .filter(|_| next.is_some() || !call_site().is_in_steps());
                 let wanted = next.into_iter().chain(again).min();
                 match (wanted.filter(|_| !ends_with_wait), left.runnable.take()) {
                     (Some(at), Some(runnable))
@@ -763,7 +747,7 @@ impl Jobs {
                         // A series that was cancelled, or wants to run again and may not, counts as dropped; the
                         // latter as finished after a shutdown, which lets the present run end. A job in steps has
                         // finished if its last step says so, whatever was asked of it meanwhile.
-                        let cut_short = match self.is_in_steps(slot) {
+                        let cut_short = match call_site().is_in_steps() {
                             true => next.is_some(),
                             false if control.cancelled => true,
                             // It says that it is done if this run was none of its own, such as a look at a clock.
@@ -856,13 +840,13 @@ impl Jobs {
         }
     }
 
-    /// Returns the place that scheduled the job in a slot, if there is one.
+    /// Returns the call site of the job in a slot, if there is one.
     pub(super) fn scheduled_at(&self, slot: u32) -> Option<&'static Location<'static>> {
         let job = self.slab.peek(slot)?;
         (job.stage() != Stage::Vacant).then(|| self.site(job.call_site))
     }
 
-    /// Returns the place that scheduled a job.
+    /// Returns the location of a call site.
     pub(in crate::sched) fn site(&self, call_site: CallSite) -> &'static Location<'static> {
         self.call_sites.site(call_site)
     }

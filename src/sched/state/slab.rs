@@ -369,6 +369,13 @@ impl Page {
         }
         self.running[index as usize] = Some(place);
     }
+
+    /// Forgets the place of a run that has ended. It may be given to another job from here on.
+    fn forget_place(&mut self, index: u32) {
+        if let Some(place) = self.running.get_mut(index as usize) {
+            *place = None;
+        }
+    }
 }
 
 impl Block {
@@ -439,13 +446,10 @@ impl Slab {
         page.running.get(index as usize)?.as_ref()
     }
 
-    /// Forgets the place of a run that has ended. It may be given to another job from here on.
+    /// Forgets the place of a run that has ended, and whose job runs again.
     pub(super) fn forget_place(&mut self, index: u32) {
         let (block, page, index) = split(index);
-        let running = &mut self.blocks[block].pages[page].running;
-        if let Some(place) = running.get_mut(index as usize) {
-            *place = None;
-        }
+        self.blocks[block].pages[page].forget_place(index);
     }
 
     /// Returns the controls of a claimed or running job, which are made by the first call.
@@ -534,12 +538,8 @@ impl Slab {
         self.look();
         let (block, page, index) = split(number);
         let found = &mut self.blocks[block].pages[page];
+        found.forget_place(index);
         let slot = &mut found.slots[index as usize];
-        if slot.stage == Stage::Running {
-            if let Some(place) = found.running.get_mut(index as usize) {
-                *place = None;
-            }
-        }
         slot.stage = Stage::Ended(state);
         if slot.handles == 0 {
             found.remove(index);

@@ -651,7 +651,7 @@ impl State {
     /// Closes the group for `wait`. Returns `false` if that is misuse.
     pub(in crate::sched) fn close_to_wait(&mut self, effects: &mut Effects) -> bool {
         let admitted = self.lifecycle.close_to_wait();
-        if self.jobs.has_to_expedite() {
+        if self.jobs.to_expedite {
             self.notify(effects);
         }
         self.check_drained(effects);
@@ -744,7 +744,7 @@ impl State {
         if let Some(from) = self.lifecycle.drops_from(self.jobs.pending()) {
             return Turn::Drop(from);
         }
-        if self.lifecycle.must_expedite() && self.jobs.take_to_expedite() {
+        if self.lifecycle.must_expedite() && std::mem::take(&mut self.jobs.to_expedite) {
             return Turn::Expedite;
         }
         self.jobs.set_seen();
@@ -902,7 +902,7 @@ mod tests {
         state.insert(now, job, JobKind::Once, Location::caller(), effects);
         let counts = |state: &State| (state.jobs.pending(), state.jobs.not_due());
         assert_eq!(counts(&state), (1, 1));
-        assert!(!state.jobs.has_to_expedite(), "it is no series");
+        assert!(!state.jobs.to_expedite, "it is no series");
         let Turn::Work { mut arrived, .. } = state.turn(now, false, Vec::new(), effects) else {
             panic!("the group is open");
         };
