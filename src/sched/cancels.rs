@@ -11,7 +11,7 @@ use super::rt::AtomicU32;
 ///
 /// - Every caller that takes the group's lock applies the noted cancels before anything else (`State::apply_cancels`).
 ///   So no caller can see that a cancel was not applied at once.
-/// - A handle that moves its job, or asks for its state, does not: it looks at no row (`Shared::enter_bare`).
+/// - A handle that moves its job, or asks for its state, does not: it looks at no row (`Shared::enter_without_tables`).
 /// - Nor does the insert of a row: it does not look at other jobs. Once many cancels are noted, it takes them out, and
 ///   the next inserts take over these slots one by one (`State::insert_row`). Then the slot is neither freed nor taken
 ///   anew, and the driver keeps the entry that it has.

@@ -119,7 +119,7 @@ impl Driver {
         let chunk = self.sweep.as_ref().map(|sweep| sweep.chunk());
         // The sweep's chunk has to be looked up in the same step that empties the inbox (`queue/sweep.rs` says why).
         // The rest is part of the step to take the lock less often.
-        let (turn, entries, chunk) = self.shared.enter_first(|state, effects| {
+        let (turn, entries, chunk) = self.shared.enter_as_driver(|state, effects| {
             let turn = state.turn(now, cancelled, empty, effects);
             let entries = slots.map(|slots| state.jobs.entries(slots.iter().copied()));
             let chunk = chunk.and_then(|chunk| state.jobs.entries_in(chunk));
@@ -257,7 +257,7 @@ impl Driver {
             let mut timer = self.shared.timer();
             // Release and park are one step, so that a lone job costs one lock less. Parking comes last, since a
             // release may put a moved job back into the heap, or begin a watch over the workers.
-            let (start, parked) = self.shared.enter_first(|state, _| {
+            let (start, parked) = self.shared.enter_as_driver(|state, _| {
                 let start = state.release(&mut self.batch, &mut self.queue, due, &mut effects);
                 effects.take_unused(&mut state.jobs);
                 let next = self.queue.next();
@@ -327,7 +327,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     let mut moved = 0;
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
-        let entries = shared.enter_first(|state, _| state.jobs.entries(slots.iter().copied()));
+        let entries = shared.enter_as_driver(|state, _| state.jobs.entries(slots.iter().copied()));
         queue.cascaded(entries);
         if moved >= most {
             return true;

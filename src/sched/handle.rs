@@ -389,7 +389,7 @@ impl JobHandle {
         let at = at(shared);
         // Before the lock: the token has a lock of its own, which is never taken under the group's.
         let is_over = shared.is_over();
-        shared.enter_bare(|state, effects| state.reset(slot, at, is_over, effects))
+        shared.enter_without_tables(|state, effects| state.reset(slot, at, is_over, effects))
     }
 
     /// Stops the job: a pending job is cancelled, and a running job ends at its next await and frees its slot. `wait`
@@ -519,7 +519,9 @@ impl JobHandle {
     /// ```
     pub fn state(&self) -> JobState {
         match self.admission {
-            Admission::Slot(slot) => self.shared.enter_bare(|state, _| state.job_state(slot)),
+            Admission::Slot(slot) => self
+                .shared
+                .enter_without_tables(|state, _| state.job_state(slot)),
             Admission::Rejected { .. } => JobState::Cancelled,
         }
     }

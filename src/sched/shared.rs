@@ -146,20 +146,20 @@ impl Shared {
 
     /// Like [`enter`](Shared::enter), for a transition that runs no user code, so that its caller may hold a lock that
     /// user code takes. Cancels that are noted, and tables that become unused by them, are left to the next caller.
-    pub(super) fn enter_bare<R>(
+    pub(super) fn enter_without_tables<R>(
         &self,
         transition: impl FnOnce(&mut State, &mut Effects) -> R,
     ) -> R {
         self.step::<false, R>(transition)
     }
 
-    fn step<const FOR_TABLES: bool, R>(
+    fn step<const WITH_TABLES: bool, R>(
         &self,
         transition: impl FnOnce(&mut State, &mut Effects) -> R,
     ) -> R {
         let mut effects = Effects::default();
         let mut state = self.lock();
-        if FOR_TABLES {
+        if WITH_TABLES {
             effects.wake_driver(state.apply_cancels());
         }
         let result = transition(&mut state, &mut effects);
@@ -168,7 +168,7 @@ impl Shared {
             .most_looks
             .fetch_max(state.jobs.take_looks(), Relaxed);
         let outruns_driver = state.inbox.is_crowded();
-        if FOR_TABLES {
+        if WITH_TABLES {
             effects.take_unused(&mut state.jobs);
         }
         drop(state);
@@ -188,7 +188,7 @@ impl Shared {
     }
 
     /// Like [`enter`](Shared::enter), for the driver: callers that outrun it yield to it.
-    pub(super) fn enter_first<R>(
+    pub(super) fn enter_as_driver<R>(
         &self,
         transition: impl FnOnce(&mut State, &mut Effects) -> R,
     ) -> R {
