@@ -134,6 +134,8 @@ impl Shared {
         })
     }
 
+    // The ways to take the group's lock. They differ in what the caller is, or needs to be done in the same step.
+
     /// Runs a query, or a transition without effects, under the lock.
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
         self.enter(|state, _| transition(state))
@@ -144,6 +146,32 @@ impl Shared {
         self.step::<true, R>(transition)
     }
 
+    /// Like [`enter`](Shared::enter), for a step in which the group may drain or a job ends: if the token or the clock
+    /// has ended the group before, that is noted first. A group that has drained accepts no reason any more, and a job
+    /// that ends after a grace is lost by the end of the grace.
+    pub(super) fn enter_checked<R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
+        let (now, cancelled) = self.end_inputs();
+        self.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            transition(state, effects)
+        })
+    }
+
+    /// Like [`enter`](Shared::enter), for the driver: callers that outrun it yield to it.
+    pub(super) fn enter_as_driver<R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
+        self.driver_waits.store(true, Relaxed);
+        self.enter(|state, effects| {
+            self.driver_waits.store(false, Relaxed);
+            transition(state, effects)
+        })
+    }
+
     /// Like [`enter`](Shared::enter), for a transition that runs no user code, so that its caller may hold a lock that
     /// user code takes. Cancels that are noted, and tables that become unused by them, are left to the next caller.
     pub(super) fn enter_without_tables<R>(
@@ -151,6 +179,12 @@ impl Shared {
         transition: impl FnOnce(&mut State, &mut Effects) -> R,
     ) -> R {
         self.step::<false, R>(transition)
+    }
+
+    /// Like [`with`](Shared::with), for a caller that holds the lock of a table of rows. It applies noted cancels
+    /// itself, and drops emptied storage when it has released that lock (see `RowJobs`).
+    pub(super) fn with_table<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+        transition(&mut self.lock())
     }
 
     fn step<const WITH_TABLES: bool, R>(
@@ -187,24 +221,6 @@ impl Shared {
         result
     }
 
-    /// Like [`enter`](Shared::enter), for the driver: callers that outrun it yield to it.
-    pub(super) fn enter_as_driver<R>(
-        &self,
-        transition: impl FnOnce(&mut State, &mut Effects) -> R,
-    ) -> R {
-        self.driver_waits.store(true, Relaxed);
-        self.enter(|state, effects| {
-            self.driver_waits.store(false, Relaxed);
-            transition(state, effects)
-        })
-    }
-
-    /// Like [`with`](Shared::with), for a caller that holds the lock of a table of rows. It applies noted cancels
-    /// itself, and drops emptied storage when it has released that lock (see `RowJobs`).
-    pub(super) fn with_table<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
-        transition(&mut self.lock())
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         #[cfg(test)]
         self.costs.locks.fetch_add(1, Relaxed);
@@ -222,20 +238,6 @@ impl Shared {
         if !self.dropped_handle.leave(slot) {
             self.with(|state| state.jobs.ref_dec(slot));
         }
-    }
-
-    /// Like [`enter`](Shared::enter), for a step in which the group may drain or a job ends: if the token or the clock
-    /// has ended the group before, that is noted first. A group that has drained accepts no reason any more, and a job
-    /// that ends after a grace is lost by the end of the grace.
-    pub(super) fn enter_checked<R>(
-        &self,
-        transition: impl FnOnce(&mut State, &mut Effects) -> R,
-    ) -> R {
-        let (now, cancelled) = self.end_inputs();
-        self.enter(|state, effects| {
-            state.check_end(now, cancelled, effects);
-            transition(state, effects)
-        })
     }
 
     /// Applies the effects of a transition. No lock may be held.
