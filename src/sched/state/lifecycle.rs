@@ -591,4 +591,23 @@ mod tests {
             assert_eq!(ends.drops_from(1), None);
         }
     }
+
+    #[test]
+    fn the_running_jobs_are_aborted_in_one_turn_after_the_grace_or_the_drop_of_the_group() {
+        let (now, counts) = (Timestamp::ALWAYS, Counts::default());
+        let ends: [fn(&mut Lifecycle, Timestamp, Counts); 2] =
+            [Lifecycle::end_grace, |ends, _, _| ends.group_dropped()];
+        for end in ends {
+            let mut ends = open();
+            ends.close_until(Closing::Drain, now, now, counts);
+            assert!(ends.outlasts_grace(now) && ends.may_start());
+            end(&mut ends, now, counts);
+            assert!(!ends.may_start() && !ends.is_aborting(), "no turn yet");
+            assert_eq!(ends.drops_from(0), Some(Timestamp::ALWAYS));
+            assert!(ends.is_aborting());
+            ends.group_dropped();
+            assert_eq!(ends.drops_from(0), None, "it is done");
+            assert!(ends.is_aborting() && !ends.outlasts_grace(now));
+        }
+    }
 }
