@@ -284,13 +284,11 @@ impl Lifecycle {
         self.handles -= 1;
     }
 
-    /// Notes that no job is held. Returns `true` if this drains the group, which happens once.
+    /// Notes that no job is held in a group that is closing. Returns `true` if this drains the group, which happens once.
     pub(super) fn note_empty(&mut self) -> bool {
         // A closed group admits the jobs that its own jobs schedule. None of these is running here, and a context that
         // outlived its job is rejected from this step on.
-        let drains = self.is_closing() && !self.drained;
-        self.drained |= drains;
-        drains
+        !std::mem::replace(&mut self.drained, true)
     }
 
     /// Returns whether the group drains as soon as no job is held.
