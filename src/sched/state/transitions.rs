@@ -611,7 +611,8 @@ impl State {
         }
     }
 
-    /// Stops the group if its token was cancelled or its deadline has passed, and notes the end of a grace.
+    /// Stops the group if its token was cancelled or its deadline has passed, and notes the end of the grace of a drain
+    /// or a shutdown: no job starts from here on, and the driver drops what is pending and aborts what runs.
     pub(in crate::sched) fn check_end(
         &mut self,
         now: Timestamp,
@@ -621,12 +622,6 @@ impl State {
         if let Some(why) = self.lifecycle.reason(now, cancelled) {
             self.stop(why, effects);
         }
-        self.check_grace(now, effects);
-    }
-
-    /// Notes the end of the grace of a drain or a shutdown: no job starts from here on, and the driver drops what is
-    /// pending and aborts what runs.
-    fn check_grace(&mut self, now: Timestamp, effects: &mut Effects) {
         if self.lifecycle.outlasts_grace(now) {
             self.lifecycle.end_grace(now, self.jobs.counts());
             self.jobs.recall_all(&self.workers);
