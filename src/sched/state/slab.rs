@@ -1,4 +1,5 @@
-//! A slab of jobs: numbered slots, in pages that are freed when they are empty.
+//! A slab of jobs: numbered slots, in pages that are freed when they are empty. These are not the slots of `max_running`
+//! that due jobs wait for, which `ready.rs` counts.
 
 use std::sync::Arc;
 
