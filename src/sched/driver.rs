@@ -373,7 +373,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::super::runnable::{JobFuture, RowKey, RowTable, Run};
-    use super::super::state::{JobKind, State, StopReason, Workers};
+    use super::super::state::{CHUNK, JobKind, State, StopReason, Workers};
     use super::super::timer::Timer;
     use super::*;
     use crate::common::closing::Closing;
@@ -410,9 +410,13 @@ mod tests {
         }
 
         fn submit_at(&self, at: Timestamp) -> u32 {
+            self.submit_kind(at, JobKind::Once)
+        }
+
+        fn submit_kind(&self, at: Timestamp, kind: JobKind) -> u32 {
             let runnable = Box::new(async {});
             let (_, slot) = self.shared.enter(|state, effects| {
-                state.insert(at, runnable, JobKind::Once, Location::caller(), effects)
+                state.insert(at, runnable, kind, Location::caller(), effects)
             });
             slot
         }
@@ -576,6 +580,28 @@ mod tests {
         advance(millisecond).await;
         driver.step();
         assert_eq!(driver.released(), 1, "the other was not due at the call");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_drops_the_series_that_are_not_due_yet_though_a_wait_makes_them_due() {
+        let (mut driver, millisecond) = (Stepped::new(), Duration::from_millis(1));
+        let later = driver.shared.now().after(3_600_000 * millisecond);
+        for _ in 0..3 * CHUNK {
+            driver.submit_kind(later, JobKind::UntilWait);
+        }
+        driver.step();
+        assert!(
+            driver
+                .shared
+                .enter(|state, effects| state.close_to_wait(effects))
+        );
+        // The walk is at the second of three chunks.
+        driver.step();
+        advance(millisecond).await;
+        let shared = &driver.shared;
+        shared.close_within(Closing::ShutDown, 1_000 * millisecond);
+        (0..10).for_each(|_| _ = driver.step());
+        assert_eq!(driver.released(), CHUNK);
     }
 
     /// A table whose drop, like the destructor of a user's handler, looks whether something holds.

@@ -774,6 +774,10 @@ impl State {
         now: Timestamp,
         effects: &mut Effects,
     ) {
+        // Since the walk began, the group may have been shut down, which drops what was not due then.
+        if !self.lifecycle.must_expedite() {
+            return;
+        }
         for entry in self.jobs.expedite_chunk(chunk, now, &self.workers) {
             self.send(entry, effects);
         }
