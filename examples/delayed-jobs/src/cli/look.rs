@@ -7,7 +7,7 @@ use delayed_jobs::{
 };
 
 use super::args;
-use super::words::{printable, relative, say};
+use super::words::{complain, printable, relative, say};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -207,10 +207,11 @@ pub(super) async fn change(queue: &Queue, change: Change, which: args::Which) ->
     let mut last: Outcome = Ok(());
     for id in which.ids {
         match change_one(queue, change, JobId(id)).await {
-            Ok(done) => say!("{done}")?,
+            // The others are changed though nobody reads this.
+            Ok(done) => drop(say!("{done}")),
             Err(error) => {
                 if let Err(before) = std::mem::replace(&mut last, Err(error)) {
-                    eprintln!("error: {before}");
+                    complain(&*before);
                 }
             }
         }

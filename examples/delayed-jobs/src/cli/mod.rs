@@ -25,6 +25,7 @@ use delayed_jobs::{Change, Queue, StoreError};
 use tracing_subscriber::EnvFilter;
 
 use args::{Args, Command};
+pub(crate) use words::complain;
 use words::{printable, say};
 
 pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
@@ -70,12 +71,14 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Logs to standard error. `RUST_LOG` sets the level.
+/// Logs to standard error. `RUST_LOG` sets the level. The program goes on if nobody reads it: a message about that could
+/// not be written either, and would panic.
 fn start_log(log: args::Log, usual: &str) {
     let filter = EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(usual));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match log {
         args::Log::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),

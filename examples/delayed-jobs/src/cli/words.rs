@@ -1,6 +1,8 @@
 //! Reads and writes times and durations.
 
-use std::fmt::Write;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use delayed_jobs::{Micros, Snapshot};
@@ -22,6 +24,11 @@ macro_rules! say {
     }};
 }
 pub(super) use say;
+
+/// Prints an error. Unlike `eprintln!` it does not panic if nobody reads it.
+pub(crate) fn complain(error: &dyn Error) {
+    let _ = writeln!(io::stderr(), "error: {error}");
+}
 
 /// Reads `500ms`, `1.5s`, `10m`, `2h`, `3d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

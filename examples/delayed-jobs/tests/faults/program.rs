@@ -585,3 +585,46 @@ async fn a_reader_that_goes_away_is_no_panic() {
         );
     }
 }
+
+#[tokio::test]
+async fn each_job_that_is_named_is_changed_though_nobody_reads_it() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    for note in 0..2 {
+        let job = queue.enqueue(Note(note)).after(3600 * SECOND);
+        job.await.expect("enqueued");
+    }
+    for (command, ids, code, state) in [
+        ("cancel", &["1", "2"][..], 0, State::Cancelled),
+        ("retry", &["98", "1", "99", "2"], 1, State::Pending),
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_delayed-jobs"));
+        child.args(["--database", &path, command]).args(ids);
+        child.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = child.env_remove("DATABASE_URL").spawn().expect("it runs");
+        drop((child.stdout.take(), child.stderr.take()));
+        let status = child.wait().expect("it ends");
+        assert_eq!(status.code(), Some(code), "{command}");
+        for id in [1, 2].map(JobId) {
+            assert_eq!(record(&queue, id).await.state, state, "{command}: {id}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_goes_on_and_ends_though_nobody_reads_its_log() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let words = ["--database", &path, "worker", "--log", "json"];
+    let mut worker = Program::start_with(&words, |worker| {
+        worker.stderr(Stdio::piped()).env("RUST_LOG", "debug");
+    });
+    drop(worker.0.stderr.take());
+    let job = queue.enqueue_json("print", &json!("hello")).await;
+    let id = job.expect("enqueued").id();
+    let is_done = || async { record(&queue, id).await.state == State::Done };
+    support::until("the job is done", is_done).await;
+    worker.signal("TERM");
+    let ended = tokio::task::block_in_place(|| worker.wait(10 * SECOND));
+    assert_eq!(ended.and_then(|(_, code)| code), Some(0));
+}
