@@ -11,9 +11,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use delayed_jobs::store::{NewJob, ScheduleSpec, Slot};
 use delayed_jobs::{
     CompleteError, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate, Payload,
-    Queue, Retry, State, Unique, Worker,
+    Priority, Queue, Retry, State, Unique, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -88,6 +89,7 @@ on_both![
     a_row_that_another_program_inserts_is_a_job,
     a_schema_from_the_future_or_from_long_ago_is_refused,
     opening_at_the_same_time_migrates_once,
+    a_slot_is_filled_and_remembered_together,
 ];
 
 /// When each note began, and when it was due.
@@ -545,6 +547,104 @@ async fn a_schema_from_the_future_or_from_long_ago_is_refused(database: Database
             words.starts_with(&begin) && words.ends_with(advice),
             "{words}"
         );
+    }
+}
+
+fn schedule(spec: &str) -> ScheduleSpec {
+    ScheduleSpec {
+        name: "tick".to_owned(),
+        spec: spec.to_owned(),
+        kind: Note::KIND.to_owned(),
+        queue: "default".to_owned(),
+        payload: "1".to_owned(),
+    }
+}
+
+fn slot(at: i64, spec: &str) -> Slot {
+    let at = Micros(at);
+    Slot {
+        schedule: "tick".to_owned(),
+        spec: spec.to_owned(),
+        slot: at,
+        earliest: Micros::EARLIEST,
+        latest: Micros::NEVER,
+        overlap: false,
+        job: NewJob {
+            kind: Note::KIND.to_owned(),
+            queue: "default".to_owned(),
+            payload: "1".to_owned(),
+            priority: Priority::Normal,
+            run_at: at,
+            created_at: at,
+            attempts: None,
+            timeout: None,
+            limit_key: None,
+            key: None,
+            after: None,
+        },
+    }
+}
+
+/// If the slot were not remembered, the runs after it would be taken for missed, but its own would stand in their way.
+async fn a_slot_is_filled_and_remembered_together(database: Database) {
+    let queue = database.open().await;
+    let store = queue.store();
+    store.declare(schedule("a")).await.expect("declared");
+    let (begin, end) = match database.address.starts_with("postgres") {
+        true => (
+            "alter table delayed_jobs_schedules add constraint broken check (slot is null)",
+            "alter table delayed_jobs_schedules drop constraint broken",
+        ),
+        false => (
+            "create trigger broken before update on delayed_jobs_schedules
+            begin select raise(abort, 'as planned'); end",
+            "drop trigger broken",
+        ),
+    };
+    run_sql(&database.address, begin).await;
+    store.fill_slot(slot(1, "a")).await.expect_err("as planned");
+    run_sql(&database.address, end).await;
+    assert!(store.fill_slot(slot(1, "a")).await.expect("an answer"));
+    let last = store.last_slot("tick").await.expect("an answer");
+    assert_eq!(last, Some(Micros(1)));
+}
+
+/// The insert of the slot's job takes a while here, and the schedule is paused or changed meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_is_filled_meanwhile_leaves_no_job_to_a_schedule_that_ends_on_postgres() {
+    let Some(database) = postgres().await else {
+        return;
+    };
+    let queue = database.open().await;
+    let store = queue.store();
+    let slow = "create function slow() returns trigger language plpgsql
+        as $$ begin perform pg_sleep(0.3); return new; end $$;
+        create trigger slow before insert on delayed_jobs for each row execute function slow()";
+    run_sql(&database.address, slow).await;
+    for (at, ends) in [(1, "paused"), (2, "changed"), (3, "filled by another")] {
+        store.declare(schedule("a")).await.expect("declared");
+        let fill = async {
+            let filled = store.fill_slot(slot(10 * at, "a")).await;
+            filled.expect("an answer")
+        };
+        let end = async {
+            sleep(100 * MILLI).await;
+            match ends {
+                "paused" => drop(store.pause_schedule("tick", true).await.expect("paused")),
+                "changed" => store.declare(schedule("b")).await.expect("declared"),
+                _ => drop(
+                    store
+                        .fill_slot(slot(10 * at + 1, "a"))
+                        .await
+                        .expect("an answer"),
+                ),
+            }
+        };
+        let (filled, ()) = tokio::join!(fill, end);
+        assert!(filled, "{ends}");
+        let pending = queue.counts().await.expect("counts").pending;
+        assert_eq!(pending, u64::from(at == 3), "{ends}");
+        store.pause_schedule("tick", false).await.expect("resumed");
     }
 }
 

@@ -186,10 +186,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>>;
 
     /// Creates the job of a slot, unless the slot was filled before, the schedule has changed, or an earlier job of the
-    /// schedule has not started or, without overlap, has not ended. Returns `true` if this call created it.
-    ///
-    /// These may be several steps, which end in this order: jobs of other slots that were missed are deleted, the job is
-    /// created, and the slot is recorded. The job itself has its slot, so there is no second one if the last step is missing.
+    /// schedule has not started or, without overlap, has not ended. Before that it deletes jobs of other slots that were
+    /// missed. Returns `true` if this call created the job.
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool>;
 
     /// Changes the jobs that match a filter, up to its limit, and returns their ids. The jobs of each state may be a step of

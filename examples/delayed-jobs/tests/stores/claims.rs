@@ -381,6 +381,31 @@ pub(crate) async fn a_slot_is_filled_once(store: Opened) {
     assert_eq!(store.counts().await.expect("counts").pending, 1);
 }
 
+pub(crate) async fn an_old_worker_takes_no_job_of_a_changed_schedule_away(store: Opened) {
+    // The new program runs it once a day, and workers of the old one, which runs it each minute, are still there.
+    for spec in ["each minute", "daily"] {
+        store.declare(hourly(spec)).await.expect("declared");
+    }
+    let daily = Slot {
+        latest: T(172_800),
+        ..slot(86_400, "daily")
+    };
+    assert!(store.fill_slot(daily.clone()).await.expect("an answer"));
+    let next = Slot {
+        latest: T(120),
+        ..slot(60, "each minute")
+    };
+    let missed = Slot {
+        earliest: T(86_460),
+        latest: T(86_580),
+        ..slot(86_520, "each minute")
+    };
+    for old in [next, missed] {
+        assert!(!store.fill_slot(old).await.expect("an answer"));
+        assert_eq!(store.counts().await.expect("counts").pending, 1);
+    }
+}
+
 pub(crate) async fn many_jobs_keep_their_order(store: Opened) {
     let jobs = (0..2500).map(|n| NewJob {
         payload: n.to_string(),

@@ -104,6 +104,7 @@ promises![
     a_paused_queue_gives_nothing,
     the_look_ahead_is_bounded_and_in_order,
     a_slot_is_filled_once,
+    an_old_worker_takes_no_job_of_a_changed_schedule_away,
     a_job_of_a_schedule_that_has_started_is_not_dropped,
     a_retry_does_not_hold_up_runs_that_may_overlap,
     a_schedule_that_was_not_paused_keeps_its_slot,

@@ -16,9 +16,9 @@ use super::limit;
 use super::look;
 use super::text::{
     AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PAUSED, DROP_PENDING,
-    DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PAUSE_SCHEDULE,
-    PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, RUN_SCHEDULE, SHARE, STATE, values_of,
-    values_of_end, values_of_slot, width,
+    DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, LOCK_SCHEDULE, NEEDS_SLOT, NEXT_EXPIRY,
+    NEXT_SUSPECT, PAUSE, PAUSE_SCHEDULE, PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY,
+    RUN_SCHEDULE, SHARE, STATE, values_of, values_of_end, values_of_slot, width,
 };
 use super::transaction::enqueue;
 use super::value::{Row, Value, values};
@@ -468,9 +468,10 @@ impl<D: Database> Store for Sql<D> {
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {
         Box::pin(async move {
             let (name, spec) = (schedule.name.as_str(), schedule.spec.as_str());
+            let lock = (LOCK_SCHEDULE, values![name]);
             let drop_pending = (DROP_PENDING, values![name, spec]);
             let values = values![name, spec, schedule.kind, schedule.queue, schedule.payload];
-            let steps = vec![drop_pending, (DECLARE, values)];
+            let steps = vec![lock, drop_pending, (DECLARE, values)];
             self.database.steps(steps).await.map(drop)
         })
     }
@@ -501,14 +502,21 @@ impl<D: Database> Store for Sql<D> {
 
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool> {
         Box::pin(async move {
-            let name = slot.schedule.as_str();
-            let dropped = values![name, slot.earliest, slot.latest];
-            self.write(DROP_SLOTS, dropped).await?;
-            let is_new = self.is_any(FILL_SLOT, values_of_slot(&slot)).await?;
-            if is_new {
-                self.write(REMEMBER_SLOT, values![name, slot.slot]).await?;
+            let (name, spec) = (slot.schedule.as_str(), slot.spec.as_str());
+            let this = values![name, spec, slot.slot];
+            let needs = one(&self.database, Purpose::Read, NEEDS_SLOT, this.clone());
+            if needs.await?.is_none() {
+                return Ok(false);
             }
-            Ok(is_new)
+            let others = values![name, spec, slot.earliest, slot.latest];
+            let steps = vec![
+                (LOCK_SCHEDULE, values![name]),
+                (DROP_SLOTS, others),
+                (FILL_SLOT, values_of_slot(&slot)),
+                (REMEMBER_SLOT, this),
+            ];
+            let rows = self.database.steps(steps).await?;
+            Ok(rows.get(2).is_some_and(|filled| !filled.is_empty()))
         })
     }
 

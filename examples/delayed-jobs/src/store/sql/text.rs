@@ -279,18 +279,29 @@ pub(super) fn values_of_slot(slot: &Slot) -> Vec<Value> {
     ]
 }
 
-/// Runs after the job of the slot was inserted. The job has the slot too, so there is no second job even if the program
-/// ends in between.
-pub(super) const REMEMBER_SLOT: &str =
-    "update delayed_jobs_schedules set slot = $2 where name = $1 returning name";
+/// Tests whether a slot may have to be filled. It is asked much more often than that, so this locks nothing.
+pub(super) const NEEDS_SLOT: &str = "\
+select name from delayed_jobs_schedules where name = $1 and spec = $2 and paused = 0 and (slot is null or slot <> $3)";
+
+/// Waits for others that fill a slot of the schedule, or change it.
+pub(super) const LOCK_SCHEDULE: &str =
+    "select name from delayed_jobs_schedules where name = $1 /*postgres for update */";
+
+/// Runs after the job of the slot was inserted, or if it was there before.
+pub(super) const REMEMBER_SLOT: &str = "\
+update delayed_jobs_schedules set slot = $3
+where name = $1 and spec = $2 and paused = 0
+    and exists (select 1 from delayed_jobs where schedule = $1 and slot = $3)
+returning name";
 
 pub(super) const LAST_SLOT: &str = "select slot from delayed_jobs_schedules where name = $1";
 
 /// Deletes pending jobs of other slots. A job that has started stays, however its run ended: a run that was snoozed, cut
-/// off or given back is not missed.
+/// off or given back is not missed. A worker of an older program knows other times, so it deletes nothing.
 pub(super) const DROP_SLOTS: &str = "\
 delete from delayed_jobs
-where schedule = $1 and state = 'pending' and started_at is null and (slot < $2 or slot > $3)
+where schedule = $1 and state = 'pending' and started_at is null and (slot < $3 or slot > $4)
+    and exists (select 1 from delayed_jobs_schedules where name = $1 and spec = $2)
 returning id";
 
 /// Runs before the change is written. After it, a pending job may already have the new kind.
@@ -572,6 +583,8 @@ pub(super) fn values_of_end(ended: Ended) -> Vec<Value> {
 #[cfg(test)]
 pub(in crate::store) fn all() -> Vec<String> {
     let mut all: Vec<String> = [
+        NEEDS_SLOT,
+        LOCK_SCHEDULE,
         FILL_SLOT,
         REMEMBER_SLOT,
         LAST_SLOT,
