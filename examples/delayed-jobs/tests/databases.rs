@@ -609,6 +609,40 @@ async fn a_slot_is_filled_and_remembered_together(database: Database) {
     assert_eq!(last, Some(Micros(1)));
 }
 
+/// A job ends on which two others wait, and one of these is cancelled meanwhile. Each of the two transactions has locked
+/// what the other one needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_that_meets_the_end_of_a_job_before_it_is_granted_on_postgres() {
+    let Some(database) = postgres().await else {
+        return;
+    };
+    let queue = database.open().await;
+    let first = in_an_hour(&queue).await;
+    let after = async |job| {
+        let job = queue.enqueue(Note(1)).after_ended([job]).await;
+        job.expect("enqueued").id()
+    };
+    let (slow, other) = (after(first).await, after(first).await);
+    let last = after(other).await;
+    let sql = format!(
+        "create function slow() returns trigger language plpgsql
+        as $$ begin perform pg_sleep(0.4); return new; end $$;
+        create trigger slow before update on delayed_jobs for each row when (new.id = {slow}) execute function slow()"
+    );
+    run_sql(&database.address, &sql).await;
+    let meanwhile = async {
+        sleep(100 * MILLI).await;
+        queue.cancel(other).await
+    };
+    let (ended, cancelled) = tokio::join!(queue.cancel(first), meanwhile);
+    let (ended, cancelled) = (ended.expect("granted"), cancelled.expect("granted"));
+    assert_eq!((ended, cancelled), (State::Cancelled, State::Cancelled));
+    for id in [slow, last] {
+        let job = queue.job(id).await.expect("an answer").expect("a job");
+        assert!(job.run_at < Micros::NEVER, "{job:?}");
+    }
+}
+
 /// The insert of the slot's job takes a while here, and the schedule is paused or changed meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_is_filled_meanwhile_leaves_no_job_to_a_schedule_that_ends_on_postgres() {

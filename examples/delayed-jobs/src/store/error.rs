@@ -114,18 +114,6 @@ impl StoreError {
             _ => false,
         }
     }
-
-    /// Returns `true` if the statement may succeed when it is run again, since others have changed rows at the same time.
-    pub(super) fn is_of_a_race(&self) -> bool {
-        #[cfg(feature = "postgres")]
-        if let StoreError::Postgres(sqlx::Error::Database(error)) = self
-            && error.code().is_some_and(|code| code == "40P01")
-        {
-            // `deadlock_detected`
-            return true;
-        }
-        self.is_key_taken()
-    }
 }
 
 #[cfg(all(test, feature = "sqlite", feature = "postgres"))]

@@ -161,6 +161,10 @@ impl Pool {
             connection = self.connect().await?;
             outcome = fetch_steps(&mut connection, &steps).await;
         }
+        while outcome.as_ref().is_err_and(was_deadlocked) {
+            // The others went on, and nothing of this transaction is left.
+            outcome = fetch_steps(&mut connection, &steps).await;
+        }
         watched.answered = true;
         match &outcome {
             // After an error that the server reports, the connection can be used again, unless the error ends it.
@@ -224,8 +228,17 @@ impl Pool {
 /// Returns whether the session is over: `admin_shutdown`, `crash_shutdown` or `cannot_connect_now`; or of no use, since
 /// the server has become a standby: `read_only_sql_transaction`. Another one may have the name of the server by now.
 fn was_shut_down(error: &sqlx::Error) -> bool {
+    has_code(error, &["57P01", "57P02", "57P03", "25006"])
+}
+
+/// Returns whether the server has ended this transaction since it and others waited for each other.
+fn was_deadlocked(error: &sqlx::Error) -> bool {
+    has_code(error, &["40P01"])
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| ["57P01", "57P02", "57P03", "25006"].contains(&&*code))
+    code.is_some_and(|code| codes.contains(&&*code))
 }
 
 /// Detects calls that end without an answer, also if they are dropped.

@@ -528,9 +528,8 @@ impl<D: Database> Store for Sql<D> {
                 let mut tries = 0;
                 let found = loop {
                     match self.write(sql.clone(), values.clone()).await {
-                        // A job that was enqueued meanwhile holds the key of one of the jobs, or another statement locks
-                        // the same jobs in another order. So this tries again.
-                        Err(error) if error.is_of_a_race() && tries < 10 => tries += 1,
+                        // A job that was enqueued meanwhile holds the key of one of the jobs, so this tries again.
+                        Err(error) if error.is_key_taken() && tries < 10 => tries += 1,
                         found => break ids(found?)?,
                     }
                 };
