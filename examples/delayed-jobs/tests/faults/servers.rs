@@ -557,6 +557,37 @@ async fn a_transaction_tells_of_a_job_only_if_it_is_due_soon() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_notifies_seldom_however_many_jobs_it_enqueues_at_once() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let listener = sqlx::postgres::PgListener::connect(&database).await;
+    let mut listener = listener.expect("a connection");
+    listener.listen("delayed_jobs").await.expect("it listens");
+    let begun = Instant::now();
+    let mut enqueues = tokio::task::JoinSet::new();
+    for note in 0..200 {
+        let queue = queue.clone();
+        enqueues.spawn(async move {
+            let job = queue.enqueue(Note(note)).unique(note.to_string());
+            job.await.expect("enqueued")
+        });
+    }
+    enqueues.join_all().await;
+    let mut notified = 0;
+    let mut latest = begun.elapsed();
+    while let Ok(notification) = timeout(SECOND, listener.recv()).await {
+        notification.expect("a notification");
+        (notified, latest) = (notified + 1, begun.elapsed());
+    }
+    let most = 2 + latest.as_millis() / 20;
+    assert!(
+        (1..=most).contains(&notified),
+        "{notified} within {latest:?}, at most {most}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_workers_with_schedules_do_not_wake_each_other() {
     let Some((database, queue)) = opened().await else {
         return;

@@ -52,7 +52,7 @@ pub(super) struct Pool {
     generation: AtomicU64,
     texts: Mutex<HashMap<(String, bool, bool), Arc<str>>>,
     begun: Instant,
-    /// When the last notification was sent, in microseconds since `begun`.
+    /// When the last statement with a notification began, in microseconds since `begun`.
     told: AtomicI64,
     /// Notified when a change should have been announced and was not.
     pub(super) untold: Notify,
@@ -86,9 +86,10 @@ impl Pool {
         sql: &str,
         arguments: PgArguments,
     ) -> Result<Vec<Row>, StoreError> {
-        let now = self.micros();
         let may_tell = sql.contains("/*tell */");
-        let tells = may_tell && now - self.told.load(Ordering::Relaxed) >= QUIET.as_micros() as i64;
+        let (now, last) = (self.micros(), self.told.load(Ordering::Relaxed));
+        // Others do not notify from now on, although this one may have to wait for a connection.
+        let tells = may_tell && now - last >= QUIET.as_micros() as i64 && self.set_told(last, now);
         let text = self.text(sql, tells, purpose == Purpose::Relaxed);
         let limit = self.settings.query_timeout;
         let answer = timeout(limit, self.run(vec![(text, arguments)])).await;
@@ -96,12 +97,21 @@ impl Pool {
         let rows = rows.into_iter().next().unwrap_or_default();
         // A statement without a row has changed nothing. If it were announced, idle workers would wake each other for ever.
         let has_news = may_tell && !rows.is_empty();
-        if has_news && tells {
-            self.told.fetch_max(now, Ordering::Relaxed);
-        } else if has_news {
+        if has_news && !tells {
             self.untold.notify_one();
+        } else if tells && !has_news {
+            // The next statement may notify.
+            self.set_told(now, last);
         }
         Ok(rows)
+    }
+
+    /// Sets the time of the last notification. Returns `false` if it is not `from` any more.
+    fn set_told(&self, from: i64, to: i64) -> bool {
+        let set = self
+            .told
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        set.is_ok()
     }
 
     /// Runs several statements as one transaction.
