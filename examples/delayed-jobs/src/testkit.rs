@@ -66,8 +66,10 @@ pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
         let mut changes = store.changes();
         loop {
             let begun = metrics.snapshot().started;
-            if !has_work(&*store, &queues, &kinds).await? {
-                // It asks for one state after the other, and a job that has started meanwhile may have changed its state twice.
+            let has_work = async || has_work(&*store, &queues, &kinds).await;
+            // It asks for one kind and state after the other. A job that has started meanwhile may have changed its state twice,
+            // and one that ran before may have enqueued a job of a kind that was asked for first.
+            if !(has_work().await? || has_work().await?) {
                 if metrics.snapshot().started == begun {
                     break;
                 }
@@ -137,7 +139,8 @@ pub async fn run_for(worker: Worker, time: Duration) -> Result<Snapshot, StoreEr
     let stop = async {
         sleep(time).await;
         shutdown.cancel();
+        Ok(())
     };
-    let (summary, ()) = tokio::join!(for_test(worker).run(shutdown.clone()), stop);
-    summary
+    let (summary, ()) = tokio::try_join!(for_test(worker).run(shutdown.clone()), stop)?;
+    Ok(summary)
 }

@@ -632,6 +632,43 @@ async fn drain_ends_though_the_store_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn drain_runs_what_a_job_of_another_kind_enqueues_while_it_looks() {
+    // It takes four seconds to look for jobs in one state.
+    let queue = Wrapped::queue(testkit::queue().store(), |when, call| {
+        match when == When::After && call == "list" {
+            true => 4 * SECOND,
+            false => Duration::ZERO,
+        }
+    });
+    // The look at 1000 s asks for notes until 1008 s, and then for the others.
+    let there = queue.clone();
+    let worker = noting(&queue, &Log::new()).register(move |_: Job<Other>| {
+        let there = there.clone();
+        async move {
+            sleep(1010 * SECOND).await;
+            there.enqueue(Note(1)).after(3600 * SECOND).await?;
+            Ok(())
+        }
+    });
+    queue.enqueue(Other(1)).await.expect("enqueued");
+    let change = async {
+        sleep(1000 * SECOND).await;
+        queue.pause("nobody's").await.expect("paused");
+    };
+    let (drained, ()) = tokio::join!(testkit::drain(worker), change);
+    assert_eq!(drained.expect("drained").done, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_for_some_time_ends_at_once_if_the_worker_cannot_begin() {
+    let queue = Wrapped::broken(testkit::queue().store(), "set_clock");
+    let begun = tokio::time::Instant::now();
+    let ran = testkit::run_for(noting(&queue, &Log::new()), 3600 * SECOND).await;
+    assert!(ran.is_err(), "{ran:?}");
+    assert!(begun.elapsed() < SECOND, "after {:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_cannot_begin_ends_by_its_token() {
     let memory = testkit::queue();
     for slow in ["set_clock", "declare"] {
