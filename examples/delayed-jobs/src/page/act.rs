@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::api::{Refusal, Shown, Wanted};
+use super::overview::queue_views;
 use crate::job::{JobId, State as JobState};
 use crate::limit::Limit;
 use crate::queue::AskError;
@@ -164,14 +165,14 @@ async fn change_found(
     Ok(changed)
 }
 
-/// Fails if a queue has no jobs. A pause and a limit are rows of their own in the store, which must not fill with rows for
-/// names that no job has.
+/// Fails if the page does not show a queue. A pause and a limit are rows of their own in the store, which must not fill
+/// with rows for names that no job has.
 async fn known(shown: &Shown, name: &str) -> Result<(), Refusal> {
-    let known = shown.queue.queues().await?;
-    match known.iter().any(|queue| queue.name == name) {
+    let known = queue_views(&shown.queue).await?;
+    match known.iter().any(|queue| queue.row.name == name) {
         true => Ok(()),
         false => {
-            let words = "there is no such queue with jobs";
+            let words = "there is no such queue with jobs or limits";
             Err(Refusal::new(StatusCode::NOT_FOUND, words))
         }
     }

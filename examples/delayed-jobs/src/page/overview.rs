@@ -99,7 +99,7 @@ impl Overview {
 }
 
 /// Returns the queues that have jobs or limits or are paused.
-async fn queue_views(queue: &Queue) -> Result<Vec<QueueView>, StoreError> {
+pub(super) async fn queue_views(queue: &Queue) -> Result<Vec<QueueView>, StoreError> {
     let limits: BTreeMap<_, _> = queue.limits().await?.into_iter().collect();
     let mut rows = queue.queues().await?;
     for name in limits.keys() {

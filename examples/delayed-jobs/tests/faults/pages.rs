@@ -247,6 +247,29 @@ async fn a_queue_that_nobody_uses_cannot_be_paused_from_the_page() {
     assert!(queue.queues().await.expect("queues")[0].paused);
 }
 
+#[tokio::test]
+async fn each_queue_of_the_page_can_be_paused_and_its_limits_changed() {
+    let queue = testkit::queue();
+    let limit = delayed_jobs::Limit::default();
+    let set = queue.limit("idle", limit.at_once(3)).await;
+    set.expect("set");
+    let address = served(&queue).await;
+    let headers = [
+        "host: localhost",
+        "x-delayed-jobs: 1",
+        "content-type: application/json",
+    ];
+    let shown = ask(address, "GET /api/overview", &headers).await;
+    assert!(shown.contains(r#""name":"idle""#), "{shown}");
+    let ask = async |line: &str, body: &str| ask_with(address, line, &headers, body).await;
+    let changed = ask("POST /api/queues/idle/limit", r#"{"at_once":5}"#).await;
+    assert_eq!(status(&changed), "200", "{changed}");
+    let known = queue.limits().await.expect("limits");
+    assert_eq!(known, [("idle".to_owned(), limit.at_once(5))]);
+    let paused = ask("POST /api/queues/idle/pause", "").await;
+    assert_eq!(status(&paused), "200", "{paused}");
+}
+
 /// Pages list jobs twice a second, beside a worker that must not run out of memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_of_a_page_read_no_large_payloads() {
