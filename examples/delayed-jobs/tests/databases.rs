@@ -14,7 +14,7 @@ use std::time::Duration;
 use delayed_jobs::store::{NewJob, ScheduleSpec, Slot};
 use delayed_jobs::{
     CompleteError, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate, Payload,
-    Priority, Queue, Retry, State, Unique, Worker,
+    Priority, Queue, Retry, State, Unique, UniqueWhile, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -90,6 +90,7 @@ on_both![
     a_schema_from_the_future_or_from_long_ago_is_refused,
     opening_at_the_same_time_migrates_once,
     a_slot_is_filled_and_remembered_together,
+    a_job_keeps_its_key_if_its_replacement_is_not_stored,
 ];
 
 /// When each note began, and when it was due.
@@ -548,6 +549,35 @@ async fn a_schema_from_the_future_or_from_long_ago_is_refused(database: Database
             "{words}"
         );
     }
+}
+
+async fn a_job_keeps_its_key_if_its_replacement_is_not_stored(database: Database) {
+    let queue = database.open().await;
+    let enqueue = async |note, rule| {
+        let once = Unique::key("k").within(UniqueWhile::Kept).or(rule);
+        queue.enqueue(Note(note)).unique(once).await
+    };
+    let first = enqueue(1, OnDuplicate::Replace).await.expect("enqueued");
+    let running = spawn(noting(&queue, &Starts::default()));
+    until_done(&queue, 1).await;
+    running.end().await;
+    let broken = match database.address.starts_with("postgres") {
+        true => "alter table delayed_jobs add constraint broken check (payload <> '2')",
+        false => {
+            "create trigger broken before insert on delayed_jobs when new.payload = '2'
+            begin select raise(abort, 'as planned'); end"
+        }
+    };
+    run_sql(&database.address, broken).await;
+    enqueue(2, OnDuplicate::Replace)
+        .await
+        .expect_err("as planned");
+    let again = enqueue(3, OnDuplicate::Keep).await.expect("an answer");
+    assert_eq!(again, Enqueued::Kept(first.id()));
+    let new = enqueue(4, OnDuplicate::Replace).await.expect("enqueued");
+    assert_eq!(new, Enqueued::New(new.id()));
+    let again = enqueue(5, OnDuplicate::Replace).await.expect("enqueued");
+    assert_eq!(again, Enqueued::Replaced(new.id()));
 }
 
 fn schedule(spec: &str) -> ScheduleSpec {

@@ -30,7 +30,7 @@ use sqlx::{Arguments, AssertSqlSafe, Column, Connection as _, PgConnection, Row 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
-use super::sql::{self, Database, Execute, KEPT_LENGTH, Purpose, Row, Text, Value, dialect};
+use super::sql::{self, Database, Execute, KEPT_LENGTH, Purpose, Row, Steps, Text, Value, dialect};
 use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, StoreError};
 use crate::time::{Clock, Micros};
@@ -79,6 +79,15 @@ impl Execute for Postgres {
         let sql = sql.into();
         Box::pin(async move { pool.query(purpose, &sql, arguments(values)?).await })
     }
+
+    fn steps(&self, steps: Steps) -> Answer<'_, Vec<Vec<Row>>> {
+        Box::pin(async move {
+            let steps = steps.into_iter();
+            let steps = steps.map(|(sql, values)| Ok((sql, arguments(values)?)));
+            let steps: Result<Vec<_>, StoreError> = steps.collect();
+            self.work.steps(steps?).await
+        })
+    }
 }
 
 impl Database for Postgres {
@@ -90,15 +99,6 @@ impl Database for Postgres {
         Box::pin(async move {
             let (now, within) = ask_clock(&self.work).await?;
             Ok(self.clock.set(now, within))
-        })
-    }
-
-    fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>> {
-        Box::pin(async move {
-            let steps = steps.into_iter();
-            let steps = steps.map(|(sql, values)| Ok((sql, arguments(values)?)));
-            let steps: Result<Vec<_>, StoreError> = steps.collect();
-            self.work.steps(steps?).await
         })
     }
 
@@ -278,6 +278,16 @@ impl Execute for CallerTransaction<'_> {
         Box::pin(async move {
             let mut connection = self.connection.lock().await;
             Ok(fetch(&mut connection, sql.into(), arguments(values)?).await?)
+        })
+    }
+
+    fn steps(&self, steps: Steps) -> Answer<'_, Vec<Vec<Row>>> {
+        Box::pin(async move {
+            let mut rows = Vec::with_capacity(steps.len());
+            for (sql, values) in steps {
+                rows.push(self.query(Purpose::Write, sql, values).await?);
+            }
+            Ok(rows)
         })
     }
 }

@@ -27,11 +27,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
-use super::sql::{self, ABANDONED, Database, Execute, Purpose, Row, Schema, Sql, Text, Value};
+use super::sql::{
+    self, ABANDONED, Database, Execute, Purpose, Row, Schema, Sql, Steps, Text, Value,
+};
 use super::{Answer, Store, StoreError};
 use crate::time::Clock;
 pub use memory::MemoryStore;
-use statements::Prepared;
+use statements::{Prepared, texts};
 pub(crate) use statements::{enqueue_in, finish_in};
 
 const SCHEMA: Schema = Schema {
@@ -408,6 +410,10 @@ impl Execute for Threads {
         let steps = self.send(purpose, vec![(sql.into(), values)]);
         Box::pin(async move { Ok(steps.await?.pop().unwrap_or_default()) })
     }
+
+    fn steps(&self, steps: Steps) -> Answer<'_, Vec<Vec<Row>>> {
+        self.send(Purpose::Write, texts(steps))
+    }
 }
 
 impl Threads {
@@ -438,12 +444,6 @@ impl Threads {
 impl Database for Threads {
     fn clock(&self) -> Clock {
         Clock::system()
-    }
-
-    fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>> {
-        let steps = steps.into_iter();
-        let steps = steps.map(|(sql, values)| (sql.into(), values));
-        self.send(Purpose::Write, steps.collect())
     }
 
     /// The writer commits statements together in any case, so combining the ends here would gain nothing.

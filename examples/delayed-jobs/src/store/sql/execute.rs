@@ -45,7 +45,10 @@ pub(in crate::store) const KEPT_LENGTH: usize = 6000;
 /// The text of a statement. A text that is part of the program is recognised by its address, without a comparison.
 pub(in crate::store) type Text = Cow<'static, str>;
 
-/// Runs one statement.
+/// Statements that are one step, each with its parameters.
+pub(in crate::store) type Steps = Vec<(&'static str, Vec<Value>)>;
+
+/// Runs statements.
 pub(in crate::store) trait Execute {
     fn query(
         &self,
@@ -53,6 +56,9 @@ pub(in crate::store) trait Execute {
         sql: impl Into<Text>,
         values: Vec<Value>,
     ) -> Answer<'_, Vec<Row>>;
+
+    /// Runs several statements as one transaction, or within that of the caller, and returns the rows of each.
+    fn steps(&self, steps: Steps) -> Answer<'_, Vec<Vec<Row>>>;
 }
 
 /// A database with connections of its own, where each statement is one transaction.
@@ -66,9 +72,6 @@ pub(in crate::store) trait Database:
     fn set_clock(&self) -> Answer<'_, i64> {
         Box::pin(ready(Ok(0)))
     }
-
-    /// Runs several statements as one transaction, and returns the rows of each.
-    fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>>;
 
     /// Runs [`FINISH`], together with others in one statement if that is cheaper.
     fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool> {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::super::types::Claim;
+use super::execute::Steps;
 use super::value::{Row, Value, values};
 use crate::limit::{Limit, Pace, Part};
 use crate::store::StoreError;
@@ -209,11 +210,7 @@ select queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_a
 
 /// Returns the statements of a claim, from the parameters of one without limits. The second one returns the jobs, and the
 /// last one whether jobs were left.
-pub(super) fn steps(
-    claim: &Claim,
-    alone: bool,
-    mut values: Vec<Value>,
-) -> Vec<(&'static str, Vec<Value>)> {
+pub(super) fn steps(claim: &Claim, alone: bool, mut values: Vec<Value>) -> Steps {
     // Other claims of the worker at the same time, as on a paused clock, must not have the same end of their leases.
     static CLAIMS: AtomicU64 = AtomicU64::new(0);
     let number = 1 + CLAIMS.fetch_add(1, Ordering::Relaxed) % 1000;
@@ -242,7 +239,7 @@ pub(super) fn steps(
 }
 
 /// Returns the statements that set the limits of a queue. They are one transaction, which claims from the queue wait for.
-pub(super) fn set(queue: &str, limit: &Limit, now: Micros) -> Vec<(&'static str, Vec<Value>)> {
+pub(super) fn set(queue: &str, limit: &Limit, now: Micros) -> Steps {
     if *limit == Limit::default() {
         return vec![(UNSET, values![queue])];
     }

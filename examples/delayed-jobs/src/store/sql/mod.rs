@@ -27,7 +27,7 @@ mod text;
 mod transaction;
 mod value;
 
-pub(super) use execute::{ABANDONED, Database, Execute, KEPT_LENGTH, Purpose, Text};
+pub(super) use execute::{ABANDONED, Database, Execute, KEPT_LENGTH, Purpose, Steps, Text};
 pub(super) use schema::Schema;
 pub(super) use store::Sql;
 #[cfg(feature = "postgres")]

@@ -66,18 +66,21 @@ pub(super) fn width(jobs: &[NewJob]) -> usize {
     }
 }
 
-/// Returns the statement that inserts `rows` jobs of `width` columns. The statements for one job are built only once.
+/// Returns the statement that inserts `rows` jobs of `width` columns.
 pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> Text {
+    match rows {
+        1 => insert_one(width, soon).into(),
+        _ => insert_text(rows, width, soon).into(),
+    }
+}
+
+/// Returns the statement that inserts one job. Such statements are built only once.
+pub(super) fn insert_one(width: usize, soon: bool) -> &'static str {
     static ONE: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
         [PLAIN.len(), PLAIN.len() + FURTHER.len()]
             .map(|width| [false, true].map(|soon| insert_text(1, width, soon)))
     });
-    match rows {
-        1 => ONE[usize::from(width > PLAIN.len())][usize::from(soon)]
-            .as_str()
-            .into(),
-        _ => insert_text(rows, width, soon).into(),
-    }
+    &ONE[usize::from(width > PLAIN.len())][usize::from(soon)]
 }
 
 /// Returns the first `width` columns of a job, each with whether it is a text.

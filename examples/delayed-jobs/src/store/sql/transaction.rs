@@ -4,8 +4,8 @@ use super::super::StoreError;
 use super::super::types::{Ended, Enqueued, NewJob, OnDuplicate, UniqueKey};
 use super::execute::{Execute, Purpose, one};
 use super::text::{
-    FINISH, HAS_KEY, LOSE_KEY, REPLACE, insert, values_of, values_of_end, values_of_replacement,
-    width,
+    FINISH, HAS_KEY, LOSE_KEY, REPLACE, insert_one, values_of, values_of_end,
+    values_of_replacement, width,
 };
 use super::value::{Value, values};
 use crate::time::Micros;
@@ -30,31 +30,35 @@ pub(in crate::store) async fn enqueue<E: Execute>(
     job: &NewJob,
     soon: bool,
 ) -> Result<Enqueued, StoreError> {
+    let width = width(std::slice::from_ref(job));
+    let mut values = values_of(job);
+    values.truncate(width);
+    let insert = insert_one(width, soon);
     for _ in 0..10 {
-        if let Some(key) = &job.key
-            && key.on_duplicate == OnDuplicate::Replace
-        {
-            if let Some(mut row) =
+        let replacing = job.key.as_ref();
+        let replacing = replacing.filter(|key| key.on_duplicate == OnDuplicate::Replace);
+        if let Some(key) = replacing
+            && let Some(mut row) =
                 one(on, Purpose::Write, REPLACE, values_of_replacement(job, key)).await?
-            {
-                return row.id().map(Enqueued::Replaced);
-            }
-            on.query(Purpose::Write, LOSE_KEY, held(key)).await?;
+        {
+            return row.id().map(Enqueued::Replaced);
         }
-        let width = width(std::slice::from_ref(job));
-        let mut values = values_of(job);
-        values.truncate(width);
-        let sql = insert(1, width, soon);
-        if let Some(mut row) = one(on, Purpose::Write, sql, values).await? {
+        if let Some(mut row) = one(on, Purpose::Write, insert, values.clone()).await? {
             return row.id().map(Enqueued::New);
         }
         let Some(key) = &job.key else { continue };
-        if let Some(mut row) = one(on, Purpose::Write, HAS_KEY, held(key)).await? {
-            match key.on_duplicate {
-                OnDuplicate::Reject => return row.id().map(Enqueued::Refused),
-                OnDuplicate::Keep => return row.id().map(Enqueued::Kept),
-                OnDuplicate::Replace => {}
+        if replacing.is_some() {
+            // A job that has started has the key, and loses it only together with the insert.
+            let steps = vec![(LOSE_KEY, held(key)), (insert, values.clone())];
+            let rows = on.steps(steps).await?.pop();
+            if let Some(mut row) = rows.and_then(|rows| rows.into_iter().next()) {
+                return row.id().map(Enqueued::New);
             }
+        } else if let Some(mut row) = one(on, Purpose::Write, HAS_KEY, held(key)).await? {
+            return row.id().map(match key.on_duplicate {
+                OnDuplicate::Reject => Enqueued::Refused,
+                _ => Enqueued::Kept,
+            });
         }
     }
     let key = job.key.as_ref().map(|key| key.key.clone());

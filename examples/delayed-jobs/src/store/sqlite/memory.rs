@@ -10,9 +10,9 @@ use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use tokio::sync::watch;
 
-use super::super::sql::{Database, Execute, Purpose, Row, Sql, Text, Value};
+use super::super::sql::{Database, Execute, Purpose, Row, Sql, Steps, Text, Value};
 use super::super::{Answer, StoreError};
-use super::statements::Prepared;
+use super::statements::{Prepared, texts};
 use super::{KEPT, keep_statements, migrate};
 use crate::lock::lock;
 use crate::time::Clock;
@@ -104,17 +104,15 @@ impl Execute for Memory {
         let rows = self.run(vec![(sql.into(), values)]);
         Box::pin(ready(rows.map(|mut rows| rows.pop().unwrap_or_default())))
     }
+
+    fn steps(&self, steps: Steps) -> Answer<'_, Vec<Vec<Row>>> {
+        Box::pin(ready(self.run(texts(steps))))
+    }
 }
 
 impl Database for Memory {
     fn clock(&self) -> Clock {
         self.clock.clone()
-    }
-
-    fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>> {
-        let steps = steps.into_iter();
-        let steps = steps.map(|(sql, values)| (sql.into(), values));
-        Box::pin(ready(self.run(steps.collect())))
     }
 
     /// Another runtime may have another clock.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, Statement, params_from_iter};
 
-use super::super::sql::{self, Execute, KEPT_LENGTH, Purpose, Row, Text, Value, dialect};
+use super::super::sql::{self, Execute, KEPT_LENGTH, Purpose, Row, Steps, Text, Value, dialect};
 use super::super::types::{Ended, Enqueued, NewJob};
 use super::super::{Answer, StoreError};
 
@@ -151,6 +151,16 @@ impl Execute for Connection {
         let rows = Prepared::on(self).run(sql.into(), values);
         Box::pin(ready(rows))
     }
+
+    fn steps(&self, steps: Steps) -> Answer<'_, Vec<Vec<Row>>> {
+        let rows = Prepared::on(self).run_steps(texts(steps));
+        Box::pin(ready(rows))
+    }
+}
+
+pub(super) fn texts(steps: Steps) -> Vec<(Text, Vec<Value>)> {
+    let steps = steps.into_iter();
+    steps.map(|(sql, values)| (sql.into(), values)).collect()
 }
 
 /// Returns the output of a future that is ready at its first poll.
