@@ -27,16 +27,22 @@ struct State {
     until: Option<Instant>,
     /// The end of the last outage that may have cost leases.
     ended: Option<Instant>,
+    /// The last success.
+    answered: Option<Instant>,
 }
 
 impl State {
-    fn record(&mut self, what: &'static str, error: &StoreError, now: Instant) {
+    /// Records a failure of a call, which the store may not have answered since `begun`.
+    fn record(&mut self, what: &'static str, error: &StoreError, begun: Instant) {
         self.failures += 1;
-        if self.since.is_none() {
-            self.since = Some(now);
-            tracing::warn!(%error, "{what}; trying again until the store answers");
-        } else {
+        // Other calls may have succeeded meanwhile.
+        let since = self.answered.map_or(begun, |at| at.max(begun));
+        if let Some(known) = self.since {
+            self.since = Some(known.min(since));
             tracing::debug!(%error, "{what}");
+        } else {
+            self.since = Some(since);
+            tracing::warn!(%error, "{what}; trying again until the store answers");
         }
     }
 }
@@ -60,7 +66,11 @@ impl Outage {
     pub(super) fn failed(&self, what: &'static str, error: &StoreError) -> Duration {
         let mut state = lock(&self.state);
         let now = Instant::now();
-        state.record(what, error, now);
+        let begun = match error {
+            StoreError::TimedOut(limit) => now.checked_sub(*limit),
+            _ => None,
+        };
+        state.record(what, error, begun.unwrap_or(now));
         // Calls that fail at the same time count as one failure.
         if state.until.is_none_or(|until| until <= now) {
             state.wait = self.wait_after(state.wait);
@@ -109,6 +119,7 @@ impl Outage {
     /// Records that a call has succeeded.
     pub(super) fn succeeded(&self) {
         let mut state = lock(&self.state);
+        state.answered = Some(Instant::now());
         if let Some(since) = state.since {
             let lasted = since.elapsed();
             tracing::info!(
@@ -119,6 +130,7 @@ impl Outage {
             let was_long = lasted >= self.lease / 2;
             *state = State {
                 ended: was_long.then(Instant::now).or(state.ended),
+                answered: state.answered,
                 ..State::default()
             };
         }

@@ -536,6 +536,38 @@ async fn no_running_job_is_believed_lost_after_an_outage_longer_than_its_lease()
     assert_eq!(log.lines().len(), 4, "{:?}", log.lines());
 }
 
+/// The store does not answer for three quarters of a lease. Then the worker without a job asks it at once, and the other
+/// one still waits for the answer to a question of before.
+#[tokio::test(start_paused = true)]
+async fn no_running_job_is_believed_lost_after_half_a_lease_without_answers() {
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let queue = Wrapped::with_silences(testkit::queue().store(), &is_silent);
+    let (id, log) = (put(&queue, 1).await, Log::new());
+    let worker = || {
+        let seen = log.clone();
+        queue.worker().register(move |job: Job<Note>| {
+            seen.note(&job);
+            async {
+                sleep(100 * SECOND).await;
+                Ok(())
+            }
+        })
+    };
+    let first = spawn(worker());
+    sleep(1400 * MILLI).await;
+    let second = spawn(worker());
+    sleep(7600 * MILLI).await;
+    is_silent.store(true, Ordering::SeqCst);
+    sleep(22_500 * MILLI).await;
+    is_silent.store(false, Ordering::SeqCst);
+    sleep(100 * SECOND).await;
+    first.end().await;
+    second.end().await;
+    let job = record(&queue, id).await;
+    let seen = (job.state, job.crashes, log.lines().len());
+    assert_eq!(seen, (State::Done, 0, 1), "{:?}", log.lines());
+}
+
 #[tokio::test(start_paused = true)]
 async fn ends_that_cannot_be_written_make_no_job_late() {
     let (memory, log) = (testkit::queue(), Log::new());

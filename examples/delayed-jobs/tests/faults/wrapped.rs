@@ -33,6 +33,8 @@ pub(super) struct Wrapped {
     refused: &'static str,
     /// Meanwhile all calls fail, and do nothing.
     is_out: Arc<AtomicBool>,
+    /// Meanwhile all calls do nothing, and get no answer.
+    is_silent: Arc<AtomicBool>,
 }
 
 impl Wrapped {
@@ -43,6 +45,7 @@ impl Wrapped {
             broken: "",
             refused: "",
             is_out: Arc::default(),
+            is_silent: Arc::default(),
         }
     }
 
@@ -63,6 +66,15 @@ impl Wrapped {
     pub(super) fn with_outages(store: &Arc<dyn Store>, is_out: &Arc<AtomicBool>) -> Queue {
         let (wrapped, is_out) = (Wrapped::new(store), Arc::clone(is_out));
         Wrapped { is_out, ..wrapped }.opened()
+    }
+
+    pub(super) fn with_silences(store: &Arc<dyn Store>, is_silent: &Arc<AtomicBool>) -> Queue {
+        let (wrapped, is_silent) = (Wrapped::new(store), Arc::clone(is_silent));
+        Wrapped {
+            is_silent,
+            ..wrapped
+        }
+        .opened()
     }
 
     pub(super) fn queue(
@@ -86,6 +98,9 @@ macro_rules! forward {
             $(fn $name(&self, $($arg: $type),*) -> Answer<'_, $answer> {
                 if self.is_out.load(Ordering::SeqCst) || self.refused == stringify!($name) {
                     return Box::pin(async { Err(StoreError::Closed) });
+                }
+                if self.is_silent.load(Ordering::SeqCst) {
+                    return Box::pin(std::future::pending());
                 }
                 (self.hook)(When::Before, stringify!($name));
                 let answer = self.store.$name($($arg),*);
