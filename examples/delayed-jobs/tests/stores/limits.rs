@@ -144,6 +144,19 @@ pub(crate) async fn a_rate_spreads_the_starts_of_a_queue_and_of_a_key(store: Ope
     assert_eq!(lot(&store, "w", 9, at(6000)).await.jobs.len(), 1);
 }
 
+/// Only other programs insert such a job. The key of the queue itself is empty, too.
+pub(crate) async fn a_job_with_an_empty_key_does_not_stop_a_queue_with_rates(store: Opened) {
+    for key in [Some(""), None, Some("")] {
+        put_of_key(&store, key).await;
+    }
+    let second = Duration::from_secs(1);
+    set(&store, Limit::default().rate(1, second).key_rate(1, second)).await;
+    for at in [100, 102, 104] {
+        let started = lot(&store, "w", 9, T(at)).await.jobs;
+        assert_eq!(started.len(), 1, "at {at} s");
+    }
+}
+
 /// On a paused clock a worker makes several claims at one time.
 pub(crate) async fn a_rate_counts_each_start_once(store: Opened) {
     for _ in 0..9 {

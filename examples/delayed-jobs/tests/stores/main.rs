@@ -138,6 +138,7 @@ promises![
     each_key_has_a_limit_over_all_workers,
     a_rate_spreads_the_starts_of_a_queue_and_of_a_key,
     a_rate_counts_each_start_once,
+    a_job_with_an_empty_key_does_not_stop_a_queue_with_rates,
     a_rate_is_kept_though_claims_are_late,
     a_rate_that_is_changed_applies_at_once,
     a_rate_goes_on_though_the_clock_was_set_back,

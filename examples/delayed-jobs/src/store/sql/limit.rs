@@ -137,7 +137,7 @@ from (
     from delayed_jobs where state = 'running' and worker = $1 and queue = $2 and lease_until = $4 and started_at = $3
     union all
     select limit_key, count(*), (select key_every from delayed_jobs_limits where queue = $2)
-    from delayed_jobs where state = 'running' and worker = $1 and queue = $2 and lease_until = $4 and started_at = $3 and limit_key is not null
+    from delayed_jobs where state = 'running' and worker = $1 and queue = $2 and lease_until = $4 and started_at = $3 and limit_key <> ''
     group by limit_key
 ) as started
 left join delayed_jobs_paces as known on known.queue = $2 and known.key = started.key
