@@ -841,7 +841,11 @@ impl Engine {
             });
         }
         let engine = Arc::clone(self);
-        calls.spawn(async move { engine.release_unknown_leases().await });
+        // Always, since the end of the grace may have stopped a claim that was under way.
+        calls.spawn(async move {
+            let _no_claim = engine.claiming.write().await;
+            engine.release_leases_except_held().await
+        });
         let engine = Arc::clone(self);
         calls.spawn(async move { engine.store.leave(&engine.name).await });
         let all = async {
