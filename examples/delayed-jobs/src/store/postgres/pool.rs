@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgArguments, PgConnectOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::super::StoreError;
 use super::super::sql::{KEPT_LENGTH, Purpose, Row};
@@ -25,6 +25,9 @@ const SUSPICIOUS: Duration = Duration::from_millis(500);
 /// A connection that was idle for longer than this is checked before it is used, since a server that was restarted has
 /// closed it.
 const STALE: Duration = Duration::from_secs(1);
+
+/// The pause before a transaction that the server has ended in a deadlock runs again.
+const AFTER_DEADLOCK: Duration = Duration::from_millis(20);
 
 /// What a pool is made from.
 #[derive(Clone, Debug)]
@@ -172,7 +175,8 @@ impl Pool {
             outcome = fetch_steps(&mut connection, &steps).await;
         }
         while outcome.as_ref().is_err_and(was_deadlocked) {
-            // The others went on, and nothing of this transaction is left.
+            // Nothing of this transaction is left. At once it would lock again what the others wait for.
+            sleep(AFTER_DEADLOCK).await;
             outcome = fetch_steps(&mut connection, &steps).await;
         }
         watched.answered = true;
@@ -278,7 +282,7 @@ pub(super) fn note_twice(change: &watch::Sender<u64>) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         let change = change.clone();
         runtime.spawn(async move {
-            tokio::time::sleep(2 * QUIET).await;
+            sleep(2 * QUIET).await;
             note(&change);
         });
     }
