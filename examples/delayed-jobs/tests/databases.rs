@@ -641,16 +641,17 @@ async fn a_slot_is_filled_and_remembered_together(database: Database) {
 
 /// Between the jobs of one statement others lock the jobs that they come after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_that_are_enqueued_together_after_others_fail_in_no_deadlock_on_postgres() {
-    let Some(database) = postgres().await else {
+async fn jobs_that_are_enqueued_together_after_others_cause_no_deadlock_on_postgres() {
+    let Some(server) = support::Postgres::start(support::Disk::Trusted) else {
         return;
     };
-    let queue = database.open().await;
+    let address = server.database().await;
+    let queue = Queue::open(&address).await.expect("it opens");
     let (first, second) = (in_an_hour(&queue).await, in_an_hour(&queue).await);
     let sql = "create function slow() returns trigger language plpgsql
         as $$ begin perform pg_sleep(0.4); return null; end $$;
         create trigger slow after insert on delayed_jobs for each row when (new.payload = '7') execute function slow()";
-    run_sql(&database.address, sql).await;
+    run_sql(&address, sql).await;
     let after = |note, jobs: &[JobId]| {
         let jobs = jobs.to_vec();
         queue.enqueue(Note(note)).after_done(jobs)
@@ -663,6 +664,7 @@ async fn jobs_that_are_enqueued_together_after_others_fail_in_no_deadlock_on_pos
     let (together, meanwhile) = tokio::join!(together, meanwhile);
     assert_eq!(together.expect("enqueued").len(), 2);
     meanwhile.expect("enqueued");
+    assert!(!server.log().contains("deadlock"), "{}", server.log());
 }
 
 /// A job ends on which two others wait, and one of these is cancelled meanwhile. Each of the two transactions has locked

@@ -33,6 +33,21 @@ impl Combine for New {
     }
 }
 
+/// Returns a step that locks the jobs in column `number`, which the new ones come after. A trigger locks them for each new
+/// job. If they were not locked in one order before, this statement and others could wait for each other.
+fn lock_awaited(number: usize) -> String {
+    format!(
+        "with awaited as materialized (
+            select 1 from delayed_jobs where id = any (array(
+                select value::bigint from unnest(${number}::text[]) as list
+                cross join lateral jsonb_array_elements_text(list::jsonb) as value
+            ))
+            order by id for update
+        )
+        "
+    )
+}
+
 /// Inserts jobs, and returns their ids, which are assigned in the order of the rows. The parameters are lists, one per
 /// column, so that the statement is the same for every number of jobs.
 pub(super) async fn insert(
@@ -49,9 +64,17 @@ pub(super) async fn insert(
         true => " /*tell */",
         false => "",
     };
+    let after = sql::columns(width).position(|(name, _)| name == "after_jobs");
+    let is_some = |value: &Value| matches!(value, Value::Text(Some(_)));
+    let after = after.filter(|at| rows.iter().any(|row| row.get(*at).is_some_and(is_some)));
+    let lock = after.map(|at| lock_awaited(at + 1)).unwrap_or_default();
+    let condition = match after {
+        Some(_) => "where (select count(*) from awaited) >= 0 /*relax and */",
+        None => "/*relax where */",
+    };
     let sql = format!(
-        "insert into delayed_jobs ({names})
-        select * from unnest({lists}) /*relax where */
+        "{lock}insert into delayed_jobs ({names})
+        select * from unnest({lists}) {condition}
         returning id{tell}"
     );
     let size = rows.len();
