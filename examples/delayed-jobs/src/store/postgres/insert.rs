@@ -33,8 +33,8 @@ impl Combine for New {
     }
 }
 
-/// Returns a step that locks the jobs in column `number`, which the new ones come after. A trigger locks them for each new
-/// job. If they were not locked in one order before, this statement and others could wait for each other.
+/// Returns a step that locks the jobs in column `number`, which the new ones come after. A trigger locks them for each
+/// new job. If they were not locked in one order before, this statement and others could wait for each other.
 fn lock_awaited(number: usize) -> String {
     format!(
         "with awaited as materialized (
