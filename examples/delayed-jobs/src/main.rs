@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if has_no_reader(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            cli::complain(&*error);
+            cli::print_error(&*error);
             ExitCode::FAILURE
         }
     }

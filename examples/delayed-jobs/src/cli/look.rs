@@ -7,7 +7,7 @@ use delayed_jobs::{
 };
 
 use super::args;
-use super::words::{complain, printable, relative, say};
+use super::words::{print_error, printable, relative, say};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -211,7 +211,7 @@ pub(super) async fn change(queue: &Queue, change: Change, which: args::Which) ->
             Ok(done) => drop(say!("{done}")),
             Err(error) => {
                 if let Err(before) = std::mem::replace(&mut last, Err(error)) {
-                    complain(&*before);
+                    print_error(&*before);
                 }
             }
         }

@@ -25,7 +25,7 @@ use delayed_jobs::{Change, Queue, StoreError};
 use tracing_subscriber::EnvFilter;
 
 use args::{Args, Command};
-pub(crate) use words::complain;
+pub(crate) use words::print_error;
 use words::{printable, say};
 
 pub(crate) async fn run() -> Result<(), Box<dyn Error>> {

@@ -26,7 +26,7 @@ macro_rules! say {
 pub(super) use say;
 
 /// Prints an error. Unlike `eprintln!` it does not panic if nobody reads it.
-pub(crate) fn complain(error: &dyn Error) {
+pub(crate) fn print_error(error: &dyn Error) {
     let _ = writeln!(io::stderr(), "error: {error}");
 }
 

@@ -31,9 +31,11 @@ pub(in crate::store) async fn enqueue<E: Execute>(
     soon: bool,
 ) -> Result<Enqueued, StoreError> {
     let width = width(std::slice::from_ref(job));
-    let mut values = values_of(job);
-    values.truncate(width);
-    let insert = insert_one(width, soon);
+    let insert = || {
+        let mut values = values_of(job);
+        values.truncate(width);
+        (insert_one(width, soon), values)
+    };
     for _ in 0..10 {
         let replacing = job.key.as_ref();
         let replacing = replacing.filter(|key| key.on_duplicate == OnDuplicate::Replace);
@@ -43,14 +45,14 @@ pub(in crate::store) async fn enqueue<E: Execute>(
         {
             return row.id().map(Enqueued::Replaced);
         }
-        if let Some(mut row) = one(on, Purpose::Write, insert, values.clone()).await? {
+        let (sql, values) = insert();
+        if let Some(mut row) = one(on, Purpose::Write, sql, values).await? {
             return row.id().map(Enqueued::New);
         }
         let Some(key) = &job.key else { continue };
         if replacing.is_some() {
             // A job that has started has the key, and loses it only together with the insert.
-            let steps = vec![(LOSE_KEY, held(key)), (insert, values.clone())];
-            let rows = on.steps(steps).await?.pop();
+            let rows = on.steps(vec![(LOSE_KEY, held(key)), insert()]).await?.pop();
             if let Some(mut row) = rows.and_then(|rows| rows.into_iter().next()) {
                 return row.id().map(Enqueued::New);
             }
