@@ -4,9 +4,15 @@ use std::fmt;
 use std::ops::ControlFlow::{Break, Continue};
 use std::panic::resume_unwind;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(shuttle))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
+
+// Under the scheduler of tests/shuttle the lock is a point at which tasks switch.
+#[cfg(shuttle)]
+use shuttle::sync::{Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;

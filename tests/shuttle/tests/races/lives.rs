@@ -314,7 +314,7 @@ async fn report(group: &Group, end: impl Future<Output = Report>, before: u64) -
     report
 }
 
-async fn end(group: &Group, kind: usize, grace: Duration, panics: bool) {
+pub(crate) async fn end(group: &Group, kind: usize, grace: Duration, panics: bool) {
     let ended = || {
         let stats = group.stats();
         stats.finished + stats.cancelled + stats.panicked

@@ -7,11 +7,14 @@
 //! `SHUTTLE_SCHEDULES` sets how many orders each scheduler tries.
 #![forbid(unsafe_code)]
 
+mod flow_lives;
 mod keyed;
 mod keyed_lives;
 mod lives;
 mod random;
+mod task_lives;
 mod tasks;
+mod timed_lives;
 
 use std::pin::Pin;
 use std::sync::Arc;
