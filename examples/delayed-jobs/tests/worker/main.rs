@@ -746,6 +746,28 @@ async fn a_rate_is_kept_by_workers_together_and_changed_while_they_run() {
     assert_eq!(log.lines().len(), 30, "without a limit all run: {first:?}");
 }
 
+/// A key that is at its rate was asked for again only each 100 ms, so that of 19 starts per second there were 9.
+#[tokio::test(start_paused = true)]
+async fn a_key_reaches_its_rate() {
+    for rate in [7, 12, 19, 35] {
+        let (queue, log) = (testkit::queue(), Log::new());
+        let limit = Limit::default().key_rate(rate, SECOND);
+        queue.limit("default", limit).await.expect("set");
+        for note in 0..rate * 6 {
+            let job = queue.enqueue(Note(note)).limit_key("ada");
+            job.await.expect("enqueued");
+        }
+        let run = testkit::run_for(noting(&queue, &log), 5 * SECOND);
+        run.await.expect("a run");
+        let started = log.lines().len() as u32;
+        // At the beginning some may start together.
+        assert!(
+            (5 * rate..=5 * rate + 4).contains(&started),
+            "{started} in five seconds at {rate} per second"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn jobs_of_one_key_run_one_after_the_other_and_others_beside_them() {
     let (queue, log) = (testkit::queue(), Log::new());

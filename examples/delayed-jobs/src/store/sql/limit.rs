@@ -174,13 +174,19 @@ macro_rules! is_due {
     };
 }
 
-/// Returns whether due jobs were left, and when the pace allows the next one to start.
+/// Returns whether due jobs were left, when the pace of the queue allows the next one to start, and when the first of the
+/// keys that are at their pace may go on.
 const LEFT: &str = concat!(
     "select coalesce((
     select paces.due - (rule.burst - 1) * rule.every from delayed_jobs_limits as rule
     join delayed_jobs_paces as paces on paces.queue = rule.queue and paces.key = ''
     where rule.queue = $1 and rule.every is not null
-), 0)
+), 0), coalesce((
+    select paces.due - (rule.key_burst - 1) * rule.key_every from delayed_jobs_limits as rule
+    join delayed_jobs_paces as paces on paces.queue = rule.queue and paces.key <> ''
+    where rule.queue = $1 and paces.due > $2 + (rule.key_burst - 1) * rule.key_every
+    order by paces.due limit 1
+), 9223372036854775807)
 where not exists (select 1 from delayed_jobs_paused where queue = $1) and (
     ",
     is_due!("0", "high"),

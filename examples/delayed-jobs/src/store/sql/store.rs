@@ -227,17 +227,15 @@ impl<D: Database> Store for Sql<D> {
             let jobs = claimed(rows.swap_remove(1), claim.ageing, purpose)?;
             let again = match left {
                 Some(mut next) if jobs.len() < claim.limit => {
-                    let next = Micros(next.int()?);
+                    let now = claim.now;
+                    let (next, of_a_key) = (Micros(next.int()?), Micros(next.int()?));
                     // The next claim may take some of the jobs that were left, since jobs of one key may have hidden
                     // those of another.
-                    let soon = if jobs.is_empty() {
-                        HELD_BACK
-                    } else {
-                        HELD_BACK / 20
-                    };
-                    Some(match next > claim.now {
+                    let (soon, latest) = (now.after(HELD_BACK / 20), now.after(HELD_BACK));
+                    Some(match next > now {
                         true => next,
-                        false => claim.now.after(soon),
+                        false if jobs.is_empty() => of_a_key.clamp(soon, latest),
+                        false => soon,
                     })
                 }
                 _ => None,
