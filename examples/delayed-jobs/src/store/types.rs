@@ -338,7 +338,7 @@ pub enum Change {
     Cancel,
     /// Dead and cancelled jobs are pending again, due at once and with all their attempts. Pending jobs become due at once
     /// if the filter asks for that state. Of several jobs with the same key only the latest is retried, and none if that one
-    /// is not dead or cancelled.
+    /// is not dead or cancelled, or if another one has the key.
     Retry,
     /// All jobs except running ones are deleted.
     Delete,

@@ -224,6 +224,25 @@ pub(crate) async fn many_jobs_are_retried_by_a_filter(store: Opened) {
     let done = Verdict::Done { output: None };
     assert!(finish(&store, lease, 9, done).await);
     assert_eq!(retry().await, []);
+
+    // An earlier one holds the key although it is cancelled, since its replacement came with another rule.
+    let last = keyed_ids[2];
+    let one = Filter {
+        id: Some(last),
+        ..Filter::default()
+    };
+    store
+        .change(Change::Delete, one, T(9))
+        .await
+        .expect("deleted");
+    store.retry(keyed_ids[0], T(9)).await.expect("an answer");
+    let mut kept = keyed("k", OnDuplicate::Replace, 0);
+    if let Some(key) = &mut kept.key {
+        key.within = UniqueWhile::Kept;
+    }
+    assert_eq!(put(&store, kept).await, Enqueued::Replaced(keyed_ids[0]));
+    store.cancel(keyed_ids[0], T(9)).await.expect("an answer");
+    assert_eq!(retry().await, []);
 }
 
 pub(crate) async fn many_jobs_are_deleted_by_a_filter(store: Opened) {

@@ -291,9 +291,8 @@ impl Builder {
                 " and (key is null or holds = 0 or not exists (
                 select 1 from delayed_jobs as other
                 where other.key = jobs.key and other.held_until = jobs.held_until and other.id <> jobs.id and other.holds <> 0
-                    and (other.state in ('pending', 'running')
-                        or other.state = 'done' and other.holds & 4 <> 0
-                        or other.id > jobs.id)
+                    and (other.id > jobs.id
+                        or other.holds & case other.state when 'pending' then 1 when 'running' then 2 when 'done' then 4 when 'dead' then 8 else 16 end <> 0)
             ))"
             }
             _ => "",
