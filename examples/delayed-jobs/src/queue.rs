@@ -194,8 +194,8 @@ impl Queue {
         if state == State::Running {
             self.site.cancel(id);
         }
-        // Other jobs may have waited for the end of this one.
-        self.site.request_claims();
+        // Other jobs may have waited for the end of this one. They need not be due yet.
+        self.site.request_looks();
         Ok(state)
     }
 
@@ -414,7 +414,11 @@ impl Queue {
                 // For jobs that were pending this does nothing, since they do not run.
                 changed.iter().for_each(|id| self.site.cancel(*id));
             }
-            self.site.request_claims();
+            match change {
+                Change::Retry => self.site.request_claims(),
+                // Other jobs may have waited for these, as in `cancel`.
+                _ => self.site.request_looks(),
+            }
             left -= changed.len().min(left);
             all += changed.len() as u64;
             if changed.len() < LOT || left == 0 {
