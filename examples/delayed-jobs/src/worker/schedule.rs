@@ -14,7 +14,8 @@ pub enum MissedRuns {
     /// One run replaces all of them.
     #[default]
     Once,
-    /// The last `n` of them run, one after the other.
+    /// The last `n` of them run, one after the other. Times at which the last run had not ended count as missed here, unless
+    /// runs may overlap.
     Last(u32),
 }
 
@@ -44,7 +45,7 @@ impl Recurring {
     }
 
     /// Sets whether a run may start while the last one has not ended: it runs, or it waits for a retry. By default such a
-    /// run is skipped.
+    /// run is skipped, or follows later with [`MissedRuns::Last`].
     pub fn overlap(mut self, overlap: bool) -> Recurring {
         self.overlap = overlap;
         self
