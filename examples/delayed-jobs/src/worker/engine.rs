@@ -46,6 +46,9 @@ const LARGEST: usize = 10_000;
 /// The shortest time between two looks, however early the window of hints ends.
 const SHORTEST: Duration = Duration::from_millis(50);
 
+/// The shortest time between two looks for the next jobs of schedules, however short their periods are.
+const SHORTEST_FILL: Duration = Duration::from_secs(1);
+
 /// The maximum number of finished jobs that one statement deletes.
 const PRUNED: usize = 500;
 
@@ -539,8 +542,11 @@ impl Engine {
         for id in self.in_time(asked).await? {
             self.cancel(id);
         }
+        let mut next = rescan;
         for at in 0..self.schedules.len() {
-            self.fill_slot(at).await?;
+            let due = self.fill_slot(at).await?;
+            // If the job of this slot is cancelled or deleted, no run of it asks for the next one.
+            next = next.min(self.clock.until(due).max(SHORTEST_FILL));
         }
         let limits = self.in_time(self.store.limits()).await?;
         for (at, lane) in self.lanes.iter().enumerate() {
@@ -559,7 +565,6 @@ impl Engine {
             }
         }
         self.report().await?;
-        let mut next = rescan;
         let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);
         for (at, lane) in self.lanes.iter().enumerate() {
@@ -710,7 +715,8 @@ impl Engine {
         }
     }
 
-    async fn fill_slot(self: &Arc<Self>, at: usize) -> Result<(), StoreError> {
+    /// Returns the time of the slot whose job should be in the store by now.
+    async fn fill_slot(self: &Arc<Self>, at: usize) -> Result<Micros, StoreError> {
         let schedule = &self.schedules[at];
         let last = match schedule.needs_last() {
             true => self.in_time(self.store.last_slot(&schedule.name)).await?,
@@ -722,7 +728,7 @@ impl Engine {
             // No job has this id. The hint only says when to look.
             self.hint_for(schedule.queue, JobId(-1 - at as i64), due);
         }
-        Ok(())
+        Ok(due)
     }
 
     /// Claims whenever another program has changed the store, and then looks ahead. It spends only a part of its time

@@ -88,3 +88,23 @@ async fn runs_that_may_overlap_start_at_each_time() {
     let starts = starts.load(Ordering::SeqCst);
     assert!((19..=20).contains(&starts), "{starts} in 20 s");
 }
+
+/// No run of the cancelled job asks for the next one, so the worker looks for it at the time of the schedule.
+#[tokio::test(start_paused = true)]
+async fn a_schedule_goes_on_after_its_pending_job_was_cancelled() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let worker = noting(&queue, &log).every("often", 600 * SECOND, &Note(7));
+    let cancel = async {
+        sleep(2000 * SECOND).await;
+        let pending = Filter {
+            state: Some(State::Pending),
+            ..Filter::default()
+        };
+        let cancelled = queue.change(Change::Cancel, pending).await;
+        assert_eq!(cancelled.expect("an answer"), 1);
+    };
+    let run = testkit::run_for(worker, 7200 * SECOND);
+    let (summary, ()) = tokio::join!(run, cancel);
+    // One time of twelve is left out.
+    assert_eq!(summary.expect("a run").done, 11, "{:?}", log.lines());
+}
