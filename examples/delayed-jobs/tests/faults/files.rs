@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use delayed_jobs::{Failure, Filter, Handling, Micros, Retry, Search, State};
@@ -295,6 +297,52 @@ async fn searches_that_were_given_up_hold_up_nobody() {
     queue.job(JobId(1)).await.expect("an answer");
     let took = begun.elapsed();
     assert!(took < 10 * one, "it took {took:?}, and a search {one:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_skips_no_job_though_the_first_ones_go_meanwhile() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    fill(path.as_ref(), 50_000, "done", 0);
+    let mut ids = Vec::new();
+    for n in 0..30 {
+        ids.push(put(&queue, n).await);
+    }
+    let mut search = Search {
+        filter: Filter::default(),
+        text: "no job has this".to_owned(),
+        since: Micros(0),
+        most: 100_000,
+    };
+    // The next search waits behind this one.
+    let mut slow = pin!(queue.search(search.clone()));
+    assert!(
+        slow.as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending(),
+        "it took no time"
+    );
+    search.filter.state = Some(State::Pending);
+    search.text = "29".to_owned();
+    search.most = 10;
+    let mut found = pin!(queue.search(search.clone()));
+    assert!(
+        found
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending(),
+        "it did not wait"
+    );
+    // This call comes after what the search has asked so far.
+    queue.counts().await.expect("counts");
+    for id in &ids[..20] {
+        queue.cancel(*id).await.expect("a pending job");
+    }
+    let mut found = found.await.expect("found");
+    while found.jobs.is_empty() {
+        search.filter.after = Some(found.next.expect("the job was skipped"));
+        found = queue.search(search.clone()).await.expect("found");
+    }
 }
 
 /// The columns of SQLite take values of other types.

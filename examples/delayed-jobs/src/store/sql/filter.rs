@@ -176,18 +176,26 @@ fn order(filter: &Filter) -> &'static str {
     }
 }
 
-/// Builds the statement that searches the first jobs of a list.
+/// Builds the statement that searches the first jobs of a list. Each row begins with the last job that it looks at if it
+/// reaches its limit, then has the id of a job that was found, and its columns. These are null in a single row if none was
+/// found. Two statements would see different lists, and a search would skip the jobs by which they differ.
 pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     let filter = &search.filter;
     let mut first = in_order(filter, COLUMNS, Vec::new());
     first.limit(search.most);
-    let Builder {
-        sql: first,
-        mut values,
-    } = first;
+    let mut last = in_order(filter, "id", first.values);
+    last.limit(1);
+    last.push(
+        " offset $",
+        i64::try_from(search.most - 1).unwrap_or(i64::MAX),
+    );
+    let (first, last, mut values) = (first.sql, last.sql, last.values);
     let columns = columns(filter, &mut values);
     let mut found = Builder {
-        sql: format!("select {columns} from ({first}) as first_ones where"),
+        sql: format!(
+            "select last_id, found.id, found.* from (select ({last}) as last_id) as last_one
+            left join (select {columns} from ({first}) as first_ones where"
+        ),
         values,
     };
     found.push(" created_at >= $", search.since);
@@ -199,18 +207,9 @@ pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     }
     found.sql += order(filter);
     found.limit(filter.limit);
+    found.sql += ") as found on 1 = 1";
+    found.sql += order(filter);
     (found.sql, found.values)
-}
-
-/// Builds the statement for the last job that a search looks at if it reaches its limit.
-pub(super) fn last_looked_at(search: &Search) -> (String, Vec<Value>) {
-    let mut last = in_order(&search.filter, "id", Vec::new());
-    last.limit(1);
-    last.push(
-        " offset $",
-        i64::try_from(search.most - 1).unwrap_or(i64::MAX),
-    );
-    (last.sql, last.values)
 }
 
 /// Builds the statement that counts jobs, up to the limit of the filter.

@@ -359,16 +359,17 @@ impl<D: Database> Store for Sql<D> {
         Box::pin(async move {
             let (sql, values) = filter::search(&search);
             let rows = self.database.query(Purpose::Look, sql, values).await?;
-            let jobs: Result<Vec<_>, _> = rows.into_iter().map(record).collect();
-            let jobs = jobs?;
-            if jobs.len() >= search.filter.limit {
-                let next = jobs.last().map(|job| job.id);
-                return Ok(Found { jobs, next });
+            let (mut jobs, mut next) = (Vec::new(), None);
+            for mut row in rows {
+                // A job of any age may have been replaced since, so the search goes on to the last one.
+                next = row.maybe_int()?.map(JobId);
+                if row.maybe_int()?.is_some() {
+                    jobs.push(record(row)?);
+                }
             }
-            // A job of any age may have been replaced since, so the search goes on to the last one.
-            let (sql, values) = filter::last_looked_at(&search);
-            let last = one(&self.database, Purpose::Look, sql, values).await?;
-            let next = last.map(|mut row| row.id()).transpose()?;
+            if jobs.len() >= search.filter.limit {
+                next = jobs.last().map(|job| job.id);
+            }
             Ok(Found { jobs, next })
         })
     }
