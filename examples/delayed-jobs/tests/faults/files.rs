@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use delayed_jobs::{Failure, Filter, Handling, Micros, Retry, Search, State};
+use delayed_jobs::{Failure, Filter, Handling, Limit, Micros, Retry, Search, State, testkit};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -343,6 +343,29 @@ async fn a_search_skips_no_job_though_the_first_ones_go_meanwhile() {
         search.filter.after = Some(found.next.expect("the job was skipped"));
         found = queue.search(search.clone()).await.expect("found");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rates_of_keys_are_forgotten_with_the_limits_of_their_queue() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let limit = Limit::default().key_rate(100, SECOND);
+    queue.limit("default", limit).await.expect("set");
+    let ids = (0..3).map(|n| queue.enqueue(Note(n)).limit_key(n.to_string()));
+    queue.enqueue_all(ids).await.expect("enqueued");
+    let done = testkit::drain(noting(&queue, &Log::new())).await;
+    assert_eq!(done.expect("drained").done, 3);
+    let theirs = rusqlite::Connection::open(&path).expect("a connection");
+    let rows = || -> i64 {
+        let sql = "select count(*) from delayed_jobs_paces";
+        theirs
+            .query_row(sql, [], |row| row.get(0))
+            .expect("a count")
+    };
+    assert_eq!(rows(), 3);
+    let none = Limit::default();
+    queue.limit("default", none).await.expect("set");
+    assert_eq!(rows(), 0);
 }
 
 /// The columns of SQLite take values of other types.

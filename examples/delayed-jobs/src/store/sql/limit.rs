@@ -211,6 +211,9 @@ returning queue /*tell */";
 
 const UNSET: &str = "delete from delayed_jobs_limits where queue = $1 returning queue /*tell */";
 
+/// Claims from a queue without limits do not delete its paces.
+const FORGET_ALL: &str = "delete from delayed_jobs_paces where queue = $1";
+
 pub(super) const LIST: &str = "\
 select queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once from delayed_jobs_limits order by queue";
 
@@ -247,7 +250,7 @@ pub(super) fn steps(claim: &Claim, alone: bool, mut values: Vec<Value>) -> Steps
 /// Returns the statements that set the limits of a queue. They are one transaction, which claims from the queue wait for.
 pub(super) fn set(queue: &str, limit: &Limit, now: Micros) -> Steps {
     if *limit == Limit::default() {
-        return vec![(UNSET, values![queue])];
+        return vec![(UNSET, values![queue]), (FORGET_ALL, values![queue])];
     }
     let parts = [limit.all, limit.key];
     let mut values = values![queue];
@@ -279,7 +282,7 @@ pub(super) fn limit(mut row: Row) -> Result<(String, Limit), StoreError> {
 /// Returns the statements that claims run on jobs and paces. A test checks their plans.
 #[cfg(test)]
 pub(super) fn all() -> Vec<String> {
-    [CLAIM, CLAIM_ALONE, CHARGE, FORGET, LEFT]
+    [CLAIM, CLAIM_ALONE, CHARGE, FORGET, FORGET_ALL, LEFT]
         .map(str::to_owned)
         .to_vec()
 }
