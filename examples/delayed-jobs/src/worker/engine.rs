@@ -168,14 +168,16 @@ impl HeldJobs {
         self.lock().values().map(|held| held.lease).collect()
     }
 
-    /// Returns the jobs whose runs are over, but whose ends are not in the store.
-    fn stopped(&self) -> Vec<(Lease, String)> {
+    /// Returns the jobs whose runs are over, but whose ends are not in the store, each with the kind of a run that has
+    /// started.
+    fn stopped(&self) -> Vec<(Lease, Option<String>)> {
         let held = self.lock();
         let stopped = held
             .values()
-            .filter(|held| held.stops.over.load(Ordering::SeqCst));
+            .filter(|held| held.stops.stage.over.load(Ordering::SeqCst));
+        let started = |held: &Held| held.stops.stage.started.load(Ordering::SeqCst);
         stopped
-            .map(|held| (held.lease, held.kind.clone()))
+            .map(|held| (held.lease, started(held).then(|| held.kind.clone())))
             .collect()
     }
 
@@ -839,7 +841,9 @@ impl Engine {
                     relaxed: false,
                 };
                 // It is not given back if its end was in the store already.
-                if engine.store.finish(ended).await? {
+                if engine.store.finish(ended).await?
+                    && let Some(kind) = kind
+                {
                     engine.metrics.end(&kind, Outcome::Released, None);
                 }
                 engine.held.remove(lease);

@@ -33,22 +33,30 @@ pub(super) struct Stops {
     pub(super) completed: Arc<AtomicBool>,
     /// The handler has returned or was stopped. Its end is being written, which also tells whether the lease was lost.
     pub(super) ended: Arc<AtomicBool>,
+    /// How far the run has come.
+    pub(super) stage: Arc<Stage>,
+}
+
+/// How far a run has come.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    pub(super) started: AtomicBool,
     /// The run has ended and its end was written, or it was dropped.
-    pub(super) over: Arc<AtomicBool>,
+    pub(super) over: AtomicBool,
 }
 
 /// Records that a run is over, also if it is dropped before its first poll.
-pub(super) struct Over(Arc<AtomicBool>);
+pub(super) struct Over(Arc<Stage>);
 
 impl Drop for Over {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.over.store(true, Ordering::SeqCst);
     }
 }
 
 impl Stops {
     pub(super) fn over(&self) -> Over {
-        Over(Arc::clone(&self.over))
+        Over(Arc::clone(&self.stage))
     }
 
     pub(super) fn cancel(&self) {
@@ -92,6 +100,7 @@ impl Drop for SlotGuard {
 }
 
 pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: Stops, over: Over) {
+    stops.stage.started.store(true, Ordering::SeqCst);
     let slot = SlotGuard {
         engine: Arc::clone(&engine),
         lane,

@@ -387,6 +387,26 @@ async fn a_running_job_sees_its_cancel_and_is_dropped_if_it_does_not_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_runs_that_started_are_counted_as_given_back() {
+    let queue = testkit::queue();
+    for note in 0..30 {
+        put(&queue, note, Duration::ZERO).await;
+    }
+    let worker = queue.worker().concurrency("default", 1).grace(SECOND);
+    // The first runs are short, so the next jobs wait in the worker.
+    let worker = worker.register(|job: Job<Note>| async move {
+        match job.payload.0 {
+            0..10 => Ok(()),
+            _ => std::future::pending().await,
+        }
+    });
+    let summary = beside(worker, sleep(SECOND)).await;
+    let counted = (summary.started, summary.done, summary.released);
+    assert_eq!(counted, (11, 10, 1));
+    assert_eq!(queue.counts().await.expect("counts").pending, 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_lets_finish_what_can_and_gives_back_the_rest_as_it_was() {
     let queue = testkit::queue();
     let (quick, slow, quitter) = (
