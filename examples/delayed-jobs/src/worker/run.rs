@@ -313,6 +313,10 @@ async fn conclude(
                     // Within the lease it is an earlier call that has written the end, and whose answer was lost.
                     false if !is_unanswered || begun.elapsed() >= lease => {
                         tracing::warn!(job = %job.lease.id, "another worker has the job by now");
+                        // An earlier call may have written the end, and a renewal may have told of the loss.
+                        if !is_unanswered && !stops.lost.is_cancelled() {
+                            engine.metrics.lose_lease();
+                        }
                         return ended.verdict;
                     }
                     _ => (ended.verdict, outcome),

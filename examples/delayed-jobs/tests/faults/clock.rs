@@ -467,6 +467,28 @@ async fn a_lease_that_ends_with_its_job_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_is_lost_too_if_that_is_known_only_at_the_end_of_its_job() {
+    let memory = testkit::queue();
+    let queue = Wrapped::refusing(memory.store(), "renew");
+    put(&queue, 1).await;
+    let slow = |queue: &Queue| {
+        let worker = queue.worker().lease(12 * SECOND);
+        worker.register(|_: Job<Note>| async {
+            sleep(40 * SECOND).await;
+            Ok(())
+        })
+    };
+    let first = beside(slow(&queue), sleep(60 * SECOND));
+    let second = async {
+        sleep(SECOND).await;
+        beside(slow(&memory), sleep(90 * SECOND)).await
+    };
+    let (first, second) = tokio::join!(first, second);
+    let counted = [first, second].map(|of| (of.started, of.done, of.lost));
+    assert_eq!(counted, [(1, 0, 1), (1, 1, 0)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_ends_in_an_outage_longer_than_its_lease_does_not_run_again() {
     for (lease, outage) in [(30, 100), (8, 12), (4, 6), (2, 4), (1, 3), (1, 60)] {
         let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
