@@ -247,15 +247,15 @@ impl Lifecycle {
         });
     }
 
-    /// Returns whether the grace of a drain or a shutdown is over, and the abort is not noted as due yet.
+    /// Returns whether the grace of a drain or a shutdown is over, and that is not noted yet.
     pub(super) fn outlasts_grace(&self, now: Timestamp) -> bool {
-        now >= self.grace_ends && self.abort == Abort::No
+        now >= self.grace_ends && !(self.is_sealed() && self.abort > Abort::No)
     }
 
     /// Notes that the grace is over. A drain goes on as a shutdown without one.
     pub(super) fn end_grace(&mut self, now: Timestamp, before: Counts) {
         self.seal(now, before);
-        self.abort = Abort::Due;
+        self.abort = self.abort.max(Abort::Due);
     }
 
     /// Notes that the group was dropped, or its runtime was shut down.
@@ -605,7 +605,31 @@ mod tests {
             assert!(ends.is_aborting());
             ends.group_dropped();
             assert_eq!(ends.drops_from(0), None, "it is done");
+            if ends.outlasts_grace(now) {
+                ends.end_grace(now, counts);
+            }
+            assert_eq!(ends.drops_from(0), None, "it is done");
             assert!(ends.is_aborting() && !ends.outlasts_grace(now));
+        }
+    }
+
+    /// A context that has read the clock before may come after it, and is rejected as by any closed group.
+    #[test]
+    fn the_end_of_a_grace_is_noted_also_if_the_group_was_dropped_before() {
+        let (before, counts) = (Timestamp::ALWAYS, Counts::default());
+        let now = before.after(Duration::from_secs(1));
+        for begun in [false, true] {
+            let mut ends = open();
+            ends.group_dropped();
+            if begun {
+                ends.abort();
+            }
+            ends.close_until(Closing::Drain, now, now, counts);
+            assert!(ends.outlasts_grace(now));
+            ends.end_grace(now, counts);
+            let closed = Err(Rejected::Closed(ClosedBy::Drain));
+            assert_eq!(ends.admit(Caller::Job, before, false), closed);
+            assert_eq!(ends.is_aborting(), begun);
         }
     }
 }
