@@ -2,7 +2,7 @@
 
 use super::super::StoreError;
 use super::super::types::{Change, Filter, Search};
-use super::text::{CANCEL_MANY, RETRY_MANY};
+use super::text::{CANCEL_MANY, RETRY_MANY, holds_key};
 use super::value::{Row, Value};
 use crate::job::{JobId, Priority, Record, State};
 use crate::time::Micros;
@@ -286,14 +286,16 @@ impl Builder {
             (Change::Cancel, State::Running) => " and cancel = 0",
             (Change::Retry, State::Pending) => " and run_at > $1",
             // Of several jobs with one key only the last, and only if no other job holds the key.
-            (Change::Retry, _) => {
+            (Change::Retry, _) => concat!(
                 " and (key is null or holds = 0 or not exists (
                 select 1 from delayed_jobs as other
                 where other.key = jobs.key and other.held_until = jobs.held_until and other.id <> jobs.id and other.holds <> 0
-                    and (other.id > jobs.id
-                        or other.holds & case other.state when 'pending' then 1 when 'running' then 2 when 'done' then 4 when 'dead' then 8 else 16 end <> 0)
+                    and (other.id > jobs.id or ",
+                // In the innermost query these are the columns of `other`.
+                holds_key!(),
+                ")
             ))"
-            }
+            ),
             _ => "",
         };
         self.sql += match filter.ended_before {

@@ -163,6 +163,7 @@ macro_rules! holds_key {
         "key is not null and (holds & case state when 'pending' then 1 when 'running' then 2 when 'done' then 4 when 'dead' then 8 else 16 end) <> 0"
     };
 }
+pub(super) use holds_key;
 
 /// Adds an error to those of a job, of which the last ones are kept; see [`TryError`](crate::job::TryError).
 macro_rules! with_error {
