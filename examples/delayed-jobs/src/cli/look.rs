@@ -207,7 +207,7 @@ pub(super) async fn change(queue: &Queue, change: Change, which: args::Which) ->
     let mut last: Outcome = Ok(());
     for id in which.ids {
         match change_one(queue, change, JobId(id)).await {
-            // The others are changed though nobody reads this.
+            // The others are changed even if standard output is closed.
             Ok(done) => drop(say!("{done}")),
             Err(error) => {
                 if let Err(before) = std::mem::replace(&mut last, Err(error)) {

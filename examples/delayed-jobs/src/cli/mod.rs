@@ -71,8 +71,8 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Logs to standard error. `RUST_LOG` sets the level. The program goes on if nobody reads it: a message about that could
-/// not be written either, and would panic.
+/// Logs to standard error. `RUST_LOG` sets the level. If standard error is closed, the program continues: a message about
+/// the failed write would fail too, and panic.
 fn start_log(log: args::Log, usual: &str) {
     let filter = EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(usual));

@@ -25,7 +25,7 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// Prints an error. Unlike `eprintln!` it does not panic if nobody reads it.
+/// Prints an error. Unlike `eprintln!`, it does not panic if standard error is closed.
 pub(crate) fn print_error(error: &dyn Error) {
     let _ = writeln!(io::stderr(), "error: {error}");
 }
