@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, until,
-    watched,
+    Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, paused, settle,
+    until, watched,
 };
 use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
 use schedgroup::keyed::{BoxedJob, Inserted, KeyedContext, KeyedGroup, KeyedHandle, OnDuplicate};
@@ -570,6 +570,12 @@ fn a_keyed_group_needs_a_runtime() {
         assert!(misuse.message.starts_with("schedgroup: "), "{misuse:?}");
         assert_eq!(misuse.line, line);
     }
+    let (runtime, log) = (paused(), Log::new());
+    let builder = KeyedGroup::builder().runtime(runtime.handle().clone());
+    let keyed = builder.build();
+    keyed.delay(1, ms(1), log.job("ran"), Replace);
+    assert!(runtime.block_on(keyed.wait()).is_ok());
+    assert_eq!(log.len(), 1, "the runtime can be named");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! A job's panic ends that job alone; `wait` and the `JoinHandle` report it, with message, payload
 //! and the place that scheduled it. A destructor that panics harms no other job.
 
+use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -259,26 +260,41 @@ fn a_destructor_that_panics_at_the_end_of_a_run_harms_no_other_job() {
     });
 }
 
-/// A future of its own making: what it holds goes after its end, not before.
+/// A future that drops what it holds after its end, and not before.
 struct Holds<T, F>(T, F);
 
-impl<T: Unpin, F: FnMut() -> Poll<()> + Unpin> Future for Holds<T, F> {
+impl<T: Unpin, F: Future<Output = ()> + Unpin> Future for Holds<T, F> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        (self.1)()
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.1).poll(cx)
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destructor_that_panics_after_an_await_is_the_panic_of_its_run() {
+    let (group, flag) = (Group::new(), Flag::new());
+    let [plain, valued] = [(); 2].map(|()| Holds(Box::new(bomb(&flag)), Box::pin(sleep(ms(2)))));
+    let plain = group.delay(ms(1), plain);
+    let valued = group.spawn_after(ms(1), valued);
+    sleep(ms(3)).await;
+    assert_eq!(plain.state(), JobState::Panicked);
+    assert!(
+        matches!(valued.await, Err(JobError::Panicked(panic)) if panic.message() == "destructor")
+    );
+    assert_eq!(panic_of_wait(&group).await.message(), "destructor");
+    assert_eq!((group.stats().panicked, flag.drops()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_a_run_and_its_destructor_the_run_panics_first() {
     let flag = Flag::new();
-    let [ready, panicking, stopped] = [(); 3].map(|()| Box::new(bomb(&flag)));
+    let [ended, panicking, stopped, valued] = [(); 4].map(|()| Box::new(bomb(&flag)));
     let group = Group::new();
-    group.delay(ms(1), Holds(ready, || Poll::Ready(())));
+    group.delay(ms(1), Holds(ended, ready(())));
     sleep(ms(2)).await;
     assert_eq!(group.stats().panicked, 1, "the destructor did");
-    let aborted = group.delay(ms(1), Holds(stopped, || Poll::Pending));
+    let aborted = group.delay(ms(1), Holds(stopped, pending()));
     sleep(ms(2)).await;
     aborted.abort();
     settle().await;
@@ -286,16 +302,19 @@ async fn of_a_run_and_its_destructor_the_run_panics_first() {
     assert_eq!(panic_of_wait(&group).await.message(), "destructor");
 
     let group = Group::new();
-    group.delay(ms(1), Holds(panicking, || panic!("run")));
+    group.delay(ms(1), Holds(panicking, Box::pin(async { panic!("run") })));
+    let valued = Holds(valued, Box::pin(async { panic!("run") }));
+    let valued = group.spawn_after(ms(1), valued);
     assert_eq!(panic_of_wait(&group).await.message(), "run");
-    assert_eq!((group.stats().panicked, flag.drops()), (1, 3));
+    assert!(matches!(valued.await, Err(JobError::Panicked(panic)) if panic.message() == "run"));
+    assert_eq!((group.stats().panicked, flag.drops()), (2, 4));
 }
 
 /// Jobs of each kind that hold a bomb until they are aborted.
 const BOMBS: [fn(&Group, &Flag) -> JobHandle; 3] = [
-    |group, flag| group.delay(ms(1), Holds(Box::new(bomb(flag)), || Poll::Pending)),
+    |group, flag| group.delay(ms(1), Holds(Box::new(bomb(flag)), pending())),
     |group, flag| {
-        let holds = Holds(Box::new(bomb(flag)), || Poll::Pending);
+        let holds = Holds(Box::new(bomb(flag)), pending());
         group.spawn_after(ms(1), holds).job().clone()
     },
     |group, flag| {
@@ -304,7 +323,7 @@ const BOMBS: [fn(&Group, &Flag) -> JobHandle; 3] = [
             let bomb = bomb(&flag);
             async move {
                 let _bomb = bomb;
-                std::future::pending().await
+                pending().await
             }
         })
     },
@@ -321,7 +340,7 @@ async fn the_panic_of_an_aborted_jobs_destructor_is_returned() {
         assert_eq!((panic.message(), panic.job()), ("destructor", job.id()));
     }
     let group = Group::new();
-    let holds = Holds(Box::new(bomb(&Flag::new())), || Poll::Pending);
+    let holds = Holds(Box::new(bomb(&Flag::new())), pending());
     let handle = group.spawn_after(ms(1), holds);
     sleep(ms(5)).await;
     handle.job().abort();
