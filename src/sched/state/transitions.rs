@@ -934,31 +934,37 @@ mod tests {
         assert_eq!(state.jobs.held(), 0);
     }
 
-    /// The driver has the entry of the former row in hand by then. What was submitted before the row is in the inbox.
+    /// What was submitted before the row is in the inbox by then. The driver has the entry of the former row in hand, or
+    /// finds that of the new one, if it looks up the slot of a bucket only now.
     #[test]
     fn a_row_that_takes_over_a_slot_overtakes_nothing_that_came_before_it() {
         let at = |nanos| Timestamp::ALWAYS.after(Duration::from_nanos(nanos));
         let now = at(100);
-        let workers = Workers::new(1, true);
-        let mut state = State::new(usize::MAX, workers, Timestamp::NEVER);
-        let table: Arc<dyn RowTable> = Arc::new(Table);
-        let id = state.jobs.tables.register(Arc::downgrade(&table));
-        let insert = |state: &mut State, nanos, former| {
-            let key = RowKey { table: id, row: 0 };
-            let (site, effects) = (Location::caller(), &mut Effects::default());
-            state.insert_row(at(nanos), key, || Arc::clone(&table), former, site, effects)
-        };
-        let (mut queue, mut worker) = (Queue::new(now), Registration::new());
-        let first = insert(&mut state, 10, None);
-        insert(&mut state, 60, None);
-        let deadlines = turn(&mut state, &mut queue, &mut worker, now, |state| {
-            insert(state, 30, None);
-            assert_eq!(insert(state, 40, Some(first)), first);
-        });
-        assert_eq!(deadlines, [at(60)]);
-        let deadlines = turn(&mut state, &mut queue, &mut worker, now, |_| ());
-        assert_eq!(deadlines, [at(30), at(40)]);
-        assert_eq!(state.jobs.counts().dropped, 1);
+        for is_looked_up_now in [false, true] {
+            let workers = Workers::new(1, true);
+            let mut state = State::new(usize::MAX, workers, Timestamp::NEVER);
+            let table: Arc<dyn RowTable> = Arc::new(Table);
+            let id = state.jobs.tables.register(Arc::downgrade(&table));
+            let insert = |state: &mut State, nanos, former| {
+                let key = RowKey { table: id, row: 0 };
+                let (site, effects) = (Location::caller(), &mut Effects::default());
+                state.insert_row(at(nanos), key, || Arc::clone(&table), former, site, effects)
+            };
+            let (mut queue, mut worker) = (Queue::new(now), Registration::new());
+            let first = insert(&mut state, 10, None);
+            insert(&mut state, 60, None);
+            let deadlines = turn(&mut state, &mut queue, &mut worker, now, |state, batch| {
+                insert(state, 30, None);
+                assert_eq!(insert(state, 40, Some(first)), first);
+                if is_looked_up_now {
+                    *batch = state.jobs.entries(batch.iter().map(|entry| entry.slot));
+                }
+            });
+            assert_eq!(deadlines, [at(60)], "{is_looked_up_now}");
+            let deadlines = turn(&mut state, &mut queue, &mut worker, now, |_, _| ());
+            assert_eq!(deadlines, [at(30), at(40)], "{is_looked_up_now}");
+            assert_eq!(state.jobs.counts().dropped, 1);
+        }
     }
 
     /// A row that was due at `at`, and that a worker has taken out of its queue to start it at `now`. Returns its slot.
@@ -975,7 +981,7 @@ mod tests {
         let (site, effects) = (Location::caller(), &mut Effects::default());
         let slot = state.insert_row(at, key, || Arc::clone(&table), None, site, effects);
         let (mut queue, mut worker) = (Queue::new(now), Registration::new());
-        let started = turn(&mut state, &mut queue, &mut worker, now, |_| ());
+        let started = turn(&mut state, &mut queue, &mut worker, now, |_, _| ());
         assert_eq!(started, [at]);
         (state, worker, table, key, slot)
     }
@@ -1065,7 +1071,13 @@ mod tests {
             state.insert(now, job, JobKind::Once, site, &mut effects);
         }
         let mut worker = Registration::new();
-        let deadlines = turn(&mut state, &mut Queue::new(now), &mut worker, now, |_| ());
+        let deadlines = turn(
+            &mut state,
+            &mut Queue::new(now),
+            &mut worker,
+            now,
+            |_, _| (),
+        );
         assert_eq!(deadlines, [now]);
         assert_eq!((state.jobs.running(), state.startable()), (1, 1));
     }
@@ -1202,7 +1214,7 @@ mod tests {
         queue: &mut Queue,
         worker: &mut Registration,
         now: Timestamp,
-        between: impl FnOnce(&mut State),
+        between: impl FnOnce(&mut State, &mut Vec<Entry>),
     ) -> Vec<Timestamp> {
         let mut effects = Effects::default();
         let Turn::Work { arrived, .. } = state.turn(now, false, Vec::new(), &mut effects) else {
@@ -1211,7 +1223,7 @@ mod tests {
         queue.extend(arrived);
         let mut batch = Vec::new();
         queue.pop_due(now, &mut batch, usize::MAX);
-        between(state);
+        between(state, &mut batch);
         state.release(&mut batch, queue, now, &mut effects);
         state.claim(worker, now, false, Waker::noop(), &mut effects);
         let claims = std::iter::from_fn(|| next(&worker.local, None, now));
@@ -1253,7 +1265,7 @@ mod tests {
         };
         let due: Vec<_> = (0..600).map(|_| insert(&mut state, now)).collect();
         let (mut queue, mut worker) = (Queue::new(now), Registration::new());
-        while !turn(&mut state, &mut queue, &mut worker, now, |_| ()).is_empty() {}
+        while !turn(&mut state, &mut queue, &mut worker, now, |_, _| ()).is_empty() {}
         let mut effects = Effects::default();
         for slot in due {
             state.block(slot, key, &table, &mut effects);
