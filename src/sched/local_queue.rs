@@ -66,37 +66,40 @@ struct Inner {
     max_lateness: Duration,
 }
 
-/// A worker that has nothing to do keeps room for this many jobs.
-const KEPT: usize = 4;
-
 impl LocalQueue {
+    /// A worker that has nothing to do keeps room for this many jobs.
+    pub(super) const KEPT: usize = 4;
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // Methods of the owner.
 
-    /// Takes the next job that starts; or else the next one that was woken, if there is one. `ended` is the slot of the
-    /// job before it, if that has ended and only has to be recorded. If a job starts, `now` is called for the time, with
-    /// whether it is the last that is claimed.
+    /// Takes the next job that starts; or else the next one that was woken, if there is one. Returns also whether it was
+    /// the last in the queue, to which only a claim of its owner adds more. `ended` is the slot of the job before it, if
+    /// that has ended and only has to be recorded. If a job starts, `now` is called for the time, with whether it is the
+    /// last that is claimed.
     pub(super) fn next(
         &self,
         ended: Option<u32>,
         now: impl FnOnce(bool) -> Timestamp,
-    ) -> Option<NextJob> {
+    ) -> Option<(NextJob, bool)> {
         let mut inner = self.lock();
         // In one step with the start of the next job, so that the counts never show two running jobs of one worker.
         inner.ended.extend(ended);
         let Some(claim) = inner.unstarted.pop_front() else {
             let woken = inner.woken.pop_front()?;
             inner.polled += 1;
-            return Some(NextJob::Resume(woken));
+            return Some((NextJob::Resume(woken), inner.woken.is_empty()));
         };
-        let lateness = now(inner.unstarted.is_empty()).since(claim.deadline);
+        let is_last_claim = inner.unstarted.is_empty();
+        let lateness = now(is_last_claim).since(claim.deadline);
         inner.max_lateness = inner.max_lateness.max(lateness);
         // For stall detection: a worker that polls jobs is not stuck.
         inner.polled += 1;
-        Some(NextJob::Start(claim))
+        let is_last = is_last_claim && inner.woken.is_empty();
+        Some((NextJob::Start(claim), is_last))
     }
 
     /// Adds the slot of a job that has ended, if there is one, without taking the next job.
@@ -192,13 +195,13 @@ impl LocalQueue {
     pub(super) fn shrink(&self) {
         let mut inner = self.lock();
         // Asked here, since a `VecDeque` takes long to find that it need not shrink.
-        if inner.woken.capacity() > KEPT {
-            inner.woken.shrink_to(KEPT);
+        if inner.woken.capacity() > LocalQueue::KEPT {
+            inner.woken.shrink_to(LocalQueue::KEPT);
         }
-        if inner.unstarted.capacity() > KEPT {
-            inner.unstarted.shrink_to(KEPT);
+        if inner.unstarted.capacity() > LocalQueue::KEPT {
+            inner.unstarted.shrink_to(LocalQueue::KEPT);
         }
-        inner.ended.shrink_to(KEPT);
+        inner.ended.shrink_to(LocalQueue::KEPT);
     }
 }
 
@@ -235,8 +238,8 @@ pub(super) mod tests {
         now: Timestamp,
     ) -> Option<Claim> {
         match local.next(ended, |_| now)? {
-            NextJob::Start(claim) => Some(claim),
-            NextJob::Resume(_) => None,
+            (NextJob::Start(claim), _) => Some(claim),
+            (NextJob::Resume(_), _) => None,
         }
     }
 
@@ -334,7 +337,7 @@ pub(super) mod tests {
         local.shrink();
         let inner = local.lock();
         let kept = (inner.unstarted.capacity(), inner.ended.capacity());
-        assert!(kept.0.max(kept.1) <= KEPT, "{kept:?}");
+        assert!(kept.0.max(kept.1) <= LocalQueue::KEPT, "{kept:?}");
     }
 
     #[tokio::test]
@@ -353,7 +356,9 @@ pub(super) mod tests {
         assert_eq!((half.len(), local.len()), (3, 2));
         for polled in 1..=2 {
             let next = local.next(None, |_| unreachable!("none starts"));
-            assert!(matches!(next, Some(NextJob::Resume(_))));
+            assert!(
+                matches!(next, Some((NextJob::Resume(_), is_last)) if is_last == (polled == 2))
+            );
             assert_eq!(local.polled(), polled);
         }
     }

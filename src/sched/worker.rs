@@ -195,13 +195,15 @@ impl Worker {
         loop {
             let (local, clock) = (&self.registration.local, &mut self.clock);
             let next = local.next(ended.take(), |is_last| clock.look(&self.shared, is_last));
+            let Some((next, is_last)) = next else {
+                return true;
+            };
             let cost = match &next {
-                Some(NextJob::Start(_)) => self.clock.cost(),
-                _ => COST_OF_JOB,
+                NextJob::Start(_) => self.clock.cost(),
+                NextJob::Resume(_) => COST_OF_JOB,
             };
             match next {
-                None => return true,
-                Some(NextJob::Resume(job)) => {
+                NextJob::Resume(job) => {
                     if let Resumed::Ended(place, unrecorded) = job.resume() {
                         self.places.leave(place);
                         ended = unrecorded;
@@ -216,10 +218,8 @@ impl Worker {
                 //
                 // A check before 2 could miss a cancel that comes between the two, and a job would start that the
                 // caller has found pending in a cancelled group.
-                Some(NextJob::Start(claim)) if self.shared.is_over() => {
-                    self.shared.give_back(claim);
-                }
-                Some(NextJob::Start(claim)) => ended = self.run(claim),
+                NextJob::Start(claim) if self.shared.is_over() => self.shared.give_back(claim),
+                NextJob::Start(claim) => ended = self.run(claim),
             }
             self.turn = self.turn.saturating_sub(cost);
             if self.turn == 0 || !coop::has_budget_remaining() {
@@ -227,6 +227,11 @@ impl Worker {
                 // the jobs that it finds in this list.
                 self.registration.local.ended(ended);
                 return false;
+            }
+            if is_last {
+                // Recorded by the claim that comes next.
+                self.registration.ended = ended;
+                return true;
             }
         }
     }

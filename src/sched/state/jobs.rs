@@ -221,15 +221,18 @@ impl Jobs {
 
     /// Records the jobs in a worker's `ended` list: they have ended without the lock.
     pub(super) fn record(&mut self, local: &LocalQueue) -> Left {
-        let left = local.record(|slot| {
-            // A cancel or an abort during the last poll came too late: the job has ended by itself.
-            self.ready.free_slot();
-            self.slab.take_control(slot);
-            self.counts.finished += 1;
-            self.slab.end_run(slot, JobState::Finished);
-        });
+        let left = local.record(|slot| self.record_end(slot));
         self.max_lateness = self.max_lateness.max(left.max_lateness);
         left
+    }
+
+    /// Records a job that has ended without the lock.
+    pub(super) fn record_end(&mut self, slot: u32) {
+        // A cancel or an abort during the last poll came too late: the job has ended by itself.
+        self.ready.free_slot();
+        self.slab.take_control(slot);
+        self.counts.finished += 1;
+        self.slab.end_run(slot, JobState::Finished);
     }
 
     /// Records the jobs that all workers have ended.
@@ -668,15 +671,12 @@ impl Jobs {
         // None of them starts, since no job is claimed in a group that was stopped. A job that has left its local queue
         // before this step starts before the end of the group, or is given back by its worker.
         for local in workers.locals() {
-            for claim in local.take_all() {
-                self.requeue(claim);
-            }
+            self.requeue_all(local);
         }
     }
 
-    /// Records and takes back the jobs of a worker that is dropped.
+    /// Takes the claimed jobs of a worker that have not started back to the ready queue.
     pub(super) fn requeue_all(&mut self, local: &LocalQueue) {
-        self.record(local);
         for claim in local.take_all() {
             self.requeue(claim);
         }

@@ -408,6 +408,7 @@ impl State {
         waker: &Waker,
         effects: &mut Effects,
     ) -> (ClaimResult, usize) {
+        let has_run = worker.state == WorkerState::Busy;
         if !self.workers.activate(worker) {
             self.workers.refresh_waker(worker, waker);
             return (ClaimResult::Parked, 0);
@@ -415,7 +416,9 @@ impl State {
         // Before the ends are recorded, since the group may drain by the last of them: then an earlier cancel would not
         // be what ended it.
         self.check_end(now, cancelled, effects);
-        self.jobs.record(&worker.local);
+        if has_run {
+            self.record(worker);
+        }
         // In a group with a limit only woken jobs: with a due one it would hold two slots, and could block its thread
         // in the first of the two.
         let mut claimed = match self.workers.is_to_help() {
@@ -436,6 +439,7 @@ impl State {
         if claimed == 0 && self.workers.locals().len() > 1 {
             claimed = steal(&worker.local, &self.workers, true);
         }
+        worker.claimed(claimed);
         if claimed > 0 {
             // The first of them may block its thread. Then only the watch finds the others, since `startable` does not
             // count claimed jobs.
@@ -452,6 +456,14 @@ impl State {
         (self.park_or_exit(worker, waker, effects), 0)
     }
 
+    /// Records the jobs that a worker has ended.
+    fn record(&mut self, worker: &mut Registration) {
+        self.jobs.record(&worker.local);
+        if let Some(slot) = worker.ended.take() {
+            self.jobs.record_end(slot);
+        }
+    }
+
     /// Parks a worker that has found nothing to run, or lets it exit.
     fn park_or_exit(
         &mut self,
@@ -459,7 +471,7 @@ impl State {
         waker: &Waker,
         effects: &mut Effects,
     ) -> ClaimResult {
-        worker.local.shrink();
+        worker.shrink();
         self.check_drained(effects);
         // After `check_drained`: if this worker has just recorded the last end, the group has drained, and no wake-up
         // would ever come for a parked worker.
@@ -508,6 +520,7 @@ impl State {
         effects: &mut Effects,
     ) {
         self.workers.worker_dropped(worker);
+        self.record(worker);
         self.jobs.requeue_all(&worker.local);
         self.check_drained(effects);
     }

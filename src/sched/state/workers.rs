@@ -52,9 +52,11 @@ pub(in crate::sched) struct Workers {
     threads: usize,
     /// The local queues of the workers that are busy or parked.
     locals: Vec<Arc<LocalQueue>>,
-    /// The parked worker, at most one. The step that wakes it takes it out. So a worker that is polled and still finds
-    /// itself here was not woken by the group.
-    parked: Option<(Arc<LocalQueue>, Waker)>,
+    /// The waker of the parked worker, at most one. The step that wakes it takes it out. So a worker that is polled and
+    /// is still the parked one was not woken by the group.
+    parked: Option<Waker>,
+    /// How often a worker has parked. The last of these is that of the parked one.
+    parkings: u64,
     /// How many jobs were polled by the workers that have exited.
     polled: u64,
     watch: StallWatch,
@@ -94,7 +96,13 @@ pub(in crate::sched) struct Registration {
     pub(in crate::sched) woken: Option<Arc<WokenJobs>>,
     /// The end of each job that it has claimed last is to be recorded at once, not by the next claim.
     pub(in crate::sched) records_each: bool,
+    /// The slot of the job that it has run last, if that has ended and is not recorded yet.
+    pub(in crate::sched) ended: Option<u32>,
+    /// How many jobs it has claimed in one step at most, since its queue was shrunk.
+    most_claimed: usize,
     pub(in crate::sched) state: WorkerState,
+    /// The number of its last parking.
+    parking: u64,
 }
 
 impl Registration {
@@ -104,7 +112,22 @@ impl Registration {
             local: Arc::default(),
             woken: None,
             records_each: false,
+            ended: None,
+            most_claimed: 0,
             state: WorkerState::Starting,
+            parking: 0,
+        }
+    }
+
+    /// Notes that it has claimed `count` jobs in one step.
+    pub(super) fn claimed(&mut self, count: usize) {
+        self.most_claimed = self.most_claimed.max(count);
+    }
+
+    /// Frees storage of its queue, when it has nothing to do.
+    pub(super) fn shrink(&mut self) {
+        if std::mem::take(&mut self.most_claimed) > LocalQueue::KEPT {
+            self.local.shrink();
         }
     }
 }
@@ -137,6 +160,7 @@ impl Workers {
             threads,
             locals: Vec::new(),
             parked: None,
+            parkings: 0,
             polled: 0,
             watch: StallWatch::Off,
             watches,
@@ -166,7 +190,7 @@ impl Workers {
         };
         WorkersWanted {
             start: starting - usize::from(parked.is_some()),
-            wake: parked.map(|(_, waker)| waker),
+            wake: parked,
             watch: starting < wanted && self.watch(),
         }
     }
@@ -256,7 +280,9 @@ impl Workers {
         self.active -= 1;
         if self.parked.is_none() {
             worker.state = WorkerState::Parked;
-            self.parked = Some((Arc::clone(&worker.local), waker.clone()));
+            self.parked = Some(waker.clone());
+            self.parkings += 1;
+            worker.parking = self.parkings;
         } else {
             self.remove(worker);
         }
@@ -279,7 +305,7 @@ impl Workers {
     /// Stores the waker of a poll that was not caused by the group, in a worker that stays parked.
     pub(super) fn refresh_waker(&mut self, worker: &Registration, waker: &Waker) {
         if self.is_parked(worker) {
-            self.parked = Some((Arc::clone(&worker.local), waker.clone()));
+            self.parked = Some(waker.clone());
         }
     }
 
@@ -299,14 +325,13 @@ impl Workers {
     }
 
     fn is_parked(&self, worker: &Registration) -> bool {
-        let parked = self.parked.as_ref();
-        parked.is_some_and(|(other, _)| Arc::ptr_eq(other, &worker.local))
+        self.parked.is_some() && worker.parking == self.parkings
     }
 
     /// Takes the waker of the parked worker when the group has drained. The worker exits when it is polled.
     pub(super) fn take_last_parked(&mut self) -> Option<Waker> {
         // Like every worker that is woken it counts as starting, so that `activate` lets its next poll pass.
-        let (_, waker) = self.parked.take()?;
+        let waker = self.parked.take()?;
         self.active += 1;
         self.starting += 1;
         Some(waker)
