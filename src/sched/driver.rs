@@ -355,9 +355,12 @@ impl Drop for Driver {
                 self.shared.end_chunk(chunk);
             }
         }
+        let (_waker, is_detached) = self
+            .shared
+            .with(|state| (state.inbox.take_waker(), state.lifecycle.is_detached()));
         // A `Group` that is dropped, or is detached only now, clears the tables itself, and one that is alive may still
         // be asked for the values that are left in them. So this is only for a group that was detached before.
-        if self.shared.with(|state| state.lifecycle.is_detached()) {
+        if is_detached {
             self.shared.clear_tables();
         }
     }

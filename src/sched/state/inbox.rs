@@ -38,6 +38,9 @@ pub(in crate::sched) struct Inbox {
     /// The number of entries in the driver's heap, kept in the same way.
     queued: usize,
     driver: DriverState,
+    /// The waker of the driver. It stays here when the driver's own timer wakes it, and need not be cloned for each time
+    /// that the driver parks.
+    waker: Option<Waker>,
     /// There is a reason for a turn of the driver that is not an entry.
     notified: bool,
 }
@@ -49,7 +52,6 @@ enum DriverState {
     Parked {
         /// What its timer is set to.
         until: Timestamp,
-        waker: Waker,
         /// An entry has come that is earlier than the driver's own deadline, and `until` is that of the entry.
         is_earlier: bool,
     },
@@ -81,6 +83,7 @@ impl Default for Inbox {
             head: Timestamp::NEVER,
             queued: 0,
             driver: DriverState::Running,
+            waker: None,
             notified: false,
         }
     }
@@ -115,9 +118,14 @@ impl Inbox {
         self.notified = true;
         // The waker is taken out, so that many callers wake the driver once.
         match std::mem::replace(&mut self.driver, DriverState::Running) {
-            DriverState::Parked { waker, .. } => Some(WakeDriver::Now(waker)),
+            DriverState::Parked { .. } => self.take_waker().map(WakeDriver::Now),
             DriverState::Running => None,
         }
+    }
+
+    /// Takes the driver's waker out, for a driver that is woken or has gone.
+    pub(in crate::sched) fn take_waker(&mut self) -> Option<Waker> {
+        self.waker.take()
     }
 
     /// Takes the entries out for the driver, and puts an empty buffer in their place.
@@ -161,9 +169,11 @@ impl Inbox {
         if until == Timestamp::NEVER {
             self.entries.shrink_to(KEPT_IDLE);
         }
+        self.waker
+            .get_or_insert_with(|| waker.clone())
+            .clone_from(waker);
         self.driver = DriverState::Parked {
             until,
-            waker: waker.clone(),
             is_earlier: false,
         };
         true
