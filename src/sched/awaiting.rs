@@ -43,14 +43,13 @@ pub(super) struct AwaitingJob {
 const POLLED: u8 = 1;
 const WOKEN: u8 = 2;
 /// The job is to stop instead of being polled again. This is set under the group's lock (except at the end of the
-/// runtime), and only while the slot of the job names this place. The place is given to another job only after the end
-/// of this one was recorded under that lock, and the flags are cleared then (`Places::recycle`). So an abort never hits
-/// the next job.
+/// runtime), and only while the job is in this place. The place is given to another job only after the end of this one
+/// was recorded under that lock, and the flags are cleared then (`Places::recycle`). So an abort never hits the next job.
 const ABORTED: u8 = 4;
 
 /// A place without a job, and the waker for its next job.
 pub(super) struct VacantPlace {
-    place: Arc<AwaitingJob>,
+    pub(super) place: Arc<AwaitingJob>,
     waker: Waker,
 }
 
@@ -63,15 +62,11 @@ pub(super) enum Resumed {
 }
 
 impl VacantPlace {
-    pub(super) fn job(&self) -> &Arc<AwaitingJob> {
-        &self.place
-    }
-
-    /// Moves a job in that is pending after its first poll. The slot of the job names this place already.
-    pub(super) fn adopt(self, job: RunningJob) {
+    /// Moves a job in that is pending after its first poll. The caller goes on to own the job.
+    pub(super) fn adopt(self, job: RunningJob) -> Arc<AwaitingJob> {
         let VacantPlace { place, waker } = self;
         *lock(&place.job) = Some((job, waker));
-        place.put_back();
+        place
     }
 }
 
@@ -117,7 +112,11 @@ impl Places {
         }
         left.truncate(1 + MOST_VACANT.saturating_sub(vacant.len()));
         for left in &*left {
-            left.place.flags.swap(POLLED, AcqRel);
+            // Mostly nothing has come since the last poll. An abort is not missed, since it came before the end was
+            // recorded. A wake-up that is missed wakes the next job in vain.
+            if left.place.flags.load(Acquire) != POLLED {
+                left.place.flags.swap(POLLED, AcqRel);
+            }
         }
         *next = next.take().or_else(|| left.pop());
         vacant.append(left);
@@ -193,8 +192,16 @@ impl AwaitingJob {
         self.flags.fetch_update(AcqRel, Acquire, owned).ok()
     }
 
-    /// Gives up the ownership of a job that is pending, or stops the job if it was aborted.
-    fn put_back(self: Arc<Self>) {
+    /// Gives up the ownership of a job that is pending, unless it was woken or aborted meanwhile. Returns whether it did.
+    pub(super) fn let_go(&self) -> bool {
+        self.flags
+            .compare_exchange(POLLED, 0, AcqRel, Acquire)
+            .is_ok()
+    }
+
+    /// Gives up the ownership of a job that is pending, and queues the job if it was woken, or stops it if it was
+    /// aborted.
+    pub(super) fn put_back(self: Arc<Self>) {
         let let_go = |flags| (flags & ABORTED == 0).then_some(flags & !POLLED);
         match self.flags.fetch_update(AcqRel, Acquire, let_go) {
             Err(_) => self.stop(),

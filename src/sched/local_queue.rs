@@ -343,7 +343,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn woken_jobs_count_as_polled_and_the_later_half_of_them_is_taken() {
         let (group, woken) = (crate::Group::new(), Arc::default());
-        let job = |_| Arc::clone(AwaitingJob::vacant(group.shared(), &woken).job());
+        let job = |_| AwaitingJob::vacant(group.shared(), &woken).place;
         let jobs: Vec<_> = (0..5).map(job).collect();
         let local = LocalQueue::default();
         local.push_woken(jobs.iter().cloned());

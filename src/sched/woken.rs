@@ -110,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn storage_is_given_back_though_a_few_of_a_burst_are_left() {
         let (group, woken) = (crate::Group::new(), Arc::<WokenJobs>::default());
-        let job = Arc::clone(AwaitingJob::vacant(group.shared(), &woken).job());
+        let job = AwaitingJob::vacant(group.shared(), &woken).place;
         for _ in 0..10_000 {
             woken.push(Arc::clone(&job), || false);
         }

@@ -331,19 +331,11 @@ impl Worker {
 
     /// Moves a job that has to await into its place. A worker polls it again when it is woken.
     fn park(&mut self, job: RunningJob) {
-        // An abort may come at any time, and stops the job exactly once:
-        //
-        // 1. Under the group's lock, the place is recorded for the job. An abort that came before this step is seen by
-        //    it, and the job ends below. An abort that comes later marks the place.
-        // 2. The job moves into the place. A mark that was set by then is seen when its owner, this worker, puts it
-        //    back. A later mark is followed by a wake-up, and the owner after that sees the mark.
-        let shared = &self.shared;
-        let place = self.places.take();
+        let slot = job.slot;
+        let place = self.places.take().adopt(job);
         self.turn = self.turn.saturating_sub(COST_OF_PENDING);
-        if shared.with(|state| state.awaits(job.slot, place.job())) {
-            place.adopt(job);
-        } else {
-            job.end(shared, RunOutcome::Aborted);
+        if let Some(owned) = self.shared.with(|state| state.awaits(slot, place)) {
+            owned.put_back();
         }
     }
 }

@@ -502,15 +502,27 @@ impl State {
         local.claim_woken(woken, self.workers.share_of(woken.len(), most))
     }
 
-    /// Records that a job has to await, and its place. Returns `false` if the job is to be aborted instead.
-    pub(in crate::sched) fn awaits(&mut self, slot: u32, place: &Arc<AwaitingJob>) -> bool {
-        // The check for an abort and the record of the place are one step. An abort of this job or of all jobs either
-        // comes before it, and is seen here, or comes after it, and finds the place.
-        let goes_on = !self.jobs.set_running(slot) && !self.lifecycle.is_aborting();
-        if goes_on {
-            self.jobs.set_place(slot, Arc::clone(place));
+    /// Records that a job has to await, and its place. Returns the place if the caller goes on to own the job, and has to
+    /// put it back: it was woken meanwhile, or is to be aborted.
+    pub(in crate::sched) fn awaits(
+        &mut self,
+        slot: u32,
+        place: Arc<AwaitingJob>,
+    ) -> Option<Arc<AwaitingJob>> {
+        // An abort may come at any time, and stops the job exactly once. The check for it and the record of the place
+        // are one step. An abort of this job or of all jobs either comes before it, and is seen here, or comes after it,
+        // finds the place, and marks and wakes it: whoever owns the job after that sees the mark.
+        if self.jobs.set_running(slot) || self.lifecycle.is_aborting() {
+            place.abort();
+            return Some(place);
         }
-        goes_on
+        if place.let_go() {
+            // The common case: no reference is counted.
+            self.jobs.set_place(slot, place);
+            return None;
+        }
+        self.jobs.set_place(slot, Arc::clone(&place));
+        Some(place)
     }
 
     /// Removes a worker that has ended, or whose task was dropped with the runtime. What it had claimed is due again.
