@@ -320,7 +320,7 @@ impl JobHandle {
             return false;
         };
         let shared = &self.shared;
-        // The job is dropped here, after the lock and before this returns. Until then it counts as `dropping`, so the
+        // The job is dropped here, after the lock and before this returns. Until then it counts as being dropped, so the
         // group does not drain while its destructor runs.
         let mut unstarted = None;
         let prevented =

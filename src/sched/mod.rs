@@ -34,6 +34,7 @@ mod context;
 mod context_jobs;
 mod driver;
 mod dropped_handle;
+mod ended_drops;
 mod error;
 mod group;
 mod handle;

@@ -84,11 +84,11 @@ impl RunningJob {
         // 1. Without a lock: the future is dropped. The job still counts as running and holds its slot of
         //    `max_running`. So a panic of the destructor is a panic of this job, and the group cannot drain meanwhile.
         // 2. Under the lock, `finish` records the end, frees the slot, and calls a worker for the next job that can
-        //    start. If values are left, the job counts as `dropping` from here on.
+        //    start. If values are left, the job counts as being dropped from here on.
         // 3. Without a lock: these values are dropped: a runnable that does not run again, a panic that is not kept. A
         //    `JoinHandle` gets its value by the drop of the runnable. Since part 2 came first, its reader finds a
         //    finished job, and a destructor that blocks holds no slot.
-        // 4. Under the lock, `end_drops` stops counting the job as `dropping`, and wakes `wait` if it was the last one.
+        // 4. `end_drops` stops counting the job, and in a group that is closing wakes `wait` if it was the last one.
         //    So when a group has drained, no `JoinHandle` still waits for a value, and no destructor of a job is
         //    running.
         let RunningJob {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::awaiting::AwaitingJob;
 use super::dropped_handle::DroppedHandle;
+use super::ended_drops::EndedDrops;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, MutexGuard};
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     /// The driver's sleep; `None` when the driver has ended.
     timer: Mutex<Option<Timer>>,
     dropped_handle: DroppedHandle,
+    ended_drops: Arc<EndedDrops>,
     /// The driver waits for the lock, or is about to. A hint only (`Relaxed`): busy callers yield to the driver.
     driver_waits: AtomicBool,
     pub(super) clock: Clock,
@@ -119,6 +121,7 @@ impl Shared {
             is_limited: state.jobs.is_limited(),
             has_end: AtomicBool::new(deadline < Timestamp::NEVER),
             ends_at: std::sync::Mutex::new(deadline),
+            ended_drops: Arc::clone(&state.jobs.ended_drops),
             state: Mutex::new(state),
             timer: Mutex::new(Some(timer)),
             dropped_handle: DroppedHandle::default(),
@@ -435,7 +438,9 @@ impl Shared {
 
     /// Stops counting `count` jobs whose values have been dropped.
     pub(super) fn end_drops(&self, count: usize) {
-        self.enter_checked(|state, effects| state.end_drops(count, effects));
+        if self.ended_drops.add(count) {
+            self.enter_checked(|state, effects| state.check_drained(effects));
+        }
     }
 
     /// Drops the values that are left in the tables of a group whose owner cannot ask for them any more.

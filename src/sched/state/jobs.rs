@@ -1,7 +1,7 @@
 //! The jobs of a group: the life of each, from its admission to its end, and the counts of them.
 //!
 //! A method that gives a job a new entry returns the entry, and the caller sends it to the driver. Values that are to
-//! be dropped are returned as well; their jobs still count as held until [`end_drops`](Jobs::end_drops).
+//! be dropped are returned as well; their jobs still count as held until [`EndedDrops`] counts them.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -20,6 +20,7 @@ use super::tables::Tables;
 use super::workers::Workers;
 use crate::common::time::{Clock, Timestamp};
 use crate::sched::awaiting::AwaitingJob;
+use crate::sched::ended_drops::EndedDrops;
 use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, Left, LocalQueue};
@@ -53,9 +54,10 @@ pub(super) enum Reset {
     Requeued(Entry),
 }
 
-// All of it is under the group's lock. From its admission until its values have been dropped, a job is in exactly one
-// of three counts: `pending`, `ready.running()` and `dropping`. Each transition moves it from one count to another in
-// one step. So their sum, `held`, is zero only if nothing is left of any job, and only then the group drains.
+// All of it but `ended_drops` is under the group's lock. From its admission until its values have been dropped, a job is
+// in exactly one of three counts: `pending`, `ready.running()` and those that are being dropped. Each transition moves it
+// from one count to another in one step. So their sum, `held`, is zero only if nothing is left of any job, and only then
+// the group drains.
 pub(in crate::sched) struct Jobs {
     slab: Slab,
     /// The tables whose rows are jobs.
@@ -68,8 +70,9 @@ pub(in crate::sched) struct Jobs {
     seen: u64,
     /// The jobs that have not started and are not claimed. A claimed job counts as running.
     pending: usize,
-    /// The jobs that have ended, and whose values are still being dropped.
-    dropping: usize,
+    /// How many jobs have ended and left values to drop, ever. All but the `ended_drops` are still being dropped.
+    begun_drops: usize,
+    pub(in crate::sched) ended_drops: Arc<EndedDrops>,
     counts: Counts,
     pub(in crate::sched) first_panic: FirstPanic,
     max_lateness: Duration,
@@ -87,7 +90,8 @@ impl Jobs {
             last: 0,
             seen: 0,
             pending: 0,
-            dropping: 0,
+            begun_drops: 0,
+            ended_drops: Arc::default(),
             counts: Counts::default(),
             first_panic: FirstPanic::default(),
             max_lateness: Duration::ZERO,
@@ -367,7 +371,7 @@ impl Jobs {
     /// Counts `count` pending jobs as cancelled. They are held until the caller has dropped them.
     fn begin_drops(&mut self, count: usize) {
         self.pending -= count;
-        self.dropping += count;
+        self.begun_drops = self.begun_drops.wrapping_add(count);
         self.counts.dropped += count as u64;
     }
 
@@ -780,7 +784,7 @@ impl Jobs {
         self.slab.end_run(slot, state);
         // In the same step that stops counting the run, or the group could drain, and `wait` return, while the values
         // that are left are being dropped.
-        self.dropping += usize::from(!left.is_empty());
+        self.begun_drops = self.begun_drops.wrapping_add((!left.is_empty()).into());
         (left, None)
     }
 
@@ -807,11 +811,6 @@ impl Jobs {
             return None;
         }
         Some(entry)
-    }
-
-    /// Stops counting `count` jobs whose values have been dropped.
-    pub(super) fn end_drops(&mut self, count: usize) {
-        self.dropping -= count;
     }
 
     // Walks over all jobs.
@@ -901,7 +900,7 @@ impl Jobs {
 
     /// Returns how many are pending, running or being dropped.
     pub(super) fn held(&self) -> usize {
-        self.pending + self.ready.running() + self.dropping
+        self.pending + self.ready.running() + self.ended_drops.left_of(self.begun_drops)
     }
 
     pub(super) fn pending(&self) -> usize {

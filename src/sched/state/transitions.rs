@@ -166,8 +166,8 @@ impl State {
     }
 
     /// Cancels a job. Returns whether that prevents its next run; `false` if the end of the group has prevented it
-    /// before. A job that had not started is moved to `dropped`: the caller drops it, and then calls
-    /// [`end_drops`](State::end_drops).
+    /// before. A job that had not started is moved to `dropped`: the caller drops it, and then counts it in
+    /// [`EndedDrops`](crate::sched::ended_drops::EndedDrops).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
@@ -197,12 +197,6 @@ impl State {
         let waker = self.jobs.abort(slot, &self.workers, dropped);
         effects.wake.extend(waker);
         self.job_left(effects);
-    }
-
-    /// Stops counting `count` jobs whose values have been dropped.
-    pub(in crate::sched) fn end_drops(&mut self, count: usize, effects: &mut Effects) {
-        self.jobs.end_drops(count);
-        self.check_drained(effects);
     }
 
     /// Moves a job. Returns `true` if the move will be honoured; `false` if the group has ended, also if the group only
@@ -597,7 +591,7 @@ impl State {
     }
 
     /// Ends a run. Returns the values that are left of it, and how many workers to start for the slot that is free now.
-    /// If any value is left, the caller drops it and then calls [`end_drops`](State::end_drops).
+    /// If any value is left, the caller drops it and then counts that, as after a [`cancel`](State::cancel).
     pub(in crate::sched) fn finish(
         &mut self,
         slot: u32,
@@ -620,7 +614,7 @@ impl State {
     // The end of the group.
 
     /// Drains the group if it is closing and no job is held.
-    fn check_drained(&mut self, effects: &mut Effects) {
+    pub(in crate::sched) fn check_drained(&mut self, effects: &mut Effects) {
         // Called in each step after which this may be so: wherever a count goes down, and wherever the group is closed.
         // It is part of the same step, so the end of the last job and a `wait` that closes the group cannot miss each
         // other. A query that records the end of a job does not call this; the worker of that job does, at its next
@@ -629,6 +623,7 @@ impl State {
             return;
         }
         effects.wake_driver(self.close_cancels());
+        self.jobs.ended_drops.close();
         if self.jobs.held() == 0 && self.lifecycle.note_empty() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());
@@ -955,7 +950,7 @@ mod tests {
         state.give_back(claim, &mut given_back, &mut effects);
         assert!(given_back.is_some());
         assert_eq!(state.jobs.pending(), 0);
-        state.end_drops(1, &mut effects);
+        assert!(state.jobs.ended_drops.add(1));
         assert_eq!(state.jobs.held(), 0);
     }
 

@@ -2,6 +2,8 @@
 mod awaiting;
 #[path = "../../../../src/sched/cancels.rs"]
 mod cancels;
+#[path = "../../../../src/sched/ended_drops.rs"]
+mod ended_drops;
 #[path = "../../../../src/sched/error.rs"]
 mod error;
 #[path = "../../../../src/sched/job.rs"]

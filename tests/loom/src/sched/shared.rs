@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 
+use super::ended_drops::EndedDrops;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
@@ -14,6 +15,7 @@ use crate::common::time::{Clock, Timestamp};
 
 pub(super) struct Shared {
     state: Mutex<State>,
+    ended_drops: Arc<EndedDrops>,
     /// Stands for the timer, whose time has always come. The driver holds it while it parks.
     pub(super) driver: Mutex<Option<Waker>>,
     pub(super) clock: Clock,
@@ -29,6 +31,7 @@ impl Shared {
     pub(super) fn new(state: State) -> Arc<Shared> {
         Arc::new(Shared {
             is_limited: state.jobs.is_limited(),
+            ended_drops: Arc::clone(&state.jobs.ended_drops),
             state: Mutex::new(state),
             driver: Mutex::default(),
             clock: Clock::new(tokio::time::Instant::now()),
@@ -130,7 +133,9 @@ impl Shared {
     }
 
     pub(super) fn end_drops(&self, count: usize) {
-        self.enter_checked(|state, effects| state.end_drops(count, effects));
+        if self.ended_drops.add(count) {
+            self.enter_checked(|state, effects| state.check_drained(effects));
+        }
     }
 
     pub(super) fn report_panic(&self, _: &JobPanic) {}
