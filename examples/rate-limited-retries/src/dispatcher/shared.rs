@@ -374,13 +374,19 @@ impl<K: Eq + Hash, T> Shared<K, T> {
             next: next.map(|next| instant(next.max(now))),
         }
     }
+}
 
+impl<K, T> Shared<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
     /// Holds a key until `at`, but at most for `max_hold`.
-    pub(super) fn not_before(&self, key: Key<K>, at: Instant) {
+    pub(super) fn not_before(self: &Arc<Self>, key: Key<K>, at: Instant) {
         self.hold(key, at.min(later(Instant::now(), self.max_hold)));
     }
 
-    pub(super) fn hold(&self, key: Key<K>, at: Instant) {
+    pub(super) fn hold(self: &Arc<Self>, key: Key<K>, at: Instant) {
         let hash = self.hasher.hash_one(key.get());
         let at = self.clock.nanos(at);
         let (mut state, now) = self.lock_now();
@@ -389,18 +395,15 @@ impl<K: Eq + Hash, T> Shared<K, T> {
             None => (state.lanes.insert(hash, key, now), None),
         };
         state.lanes.hold(lane, at, now);
+        // Keys behind this one may start now.
+        let order = state.plan(&self.clock, now, self.slack, false);
         let idle = state.lanes.sweep(now);
         drop(state);
+        self.schedule(&self.group, order, false);
         drop_each(unneeded);
         drop_each(idle);
     }
-}
 
-impl<K, T> Shared<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
     pub(super) fn clear_not_before(self: &Arc<Self>, key: &K) {
         let hash = self.hasher.hash_one(key);
         let (mut state, now) = self.lock_now();

@@ -225,6 +225,26 @@ async fn a_delayed_key_takes_nothing_of_the_overall_rate() {
     assert_eq!(log.take(), expected.map(|(n, at)| (n, ms(at))));
 }
 
+/// Work that costs much waits for the overall rate, and the keys behind it with it, until its own key is held.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_held_makes_way_for_the_keys_behind_it() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let builder = Dispatcher::builder().overall(Rate::per_second(1).burst(10));
+    let dispatcher = builder.run(&group, move |n: u64, _| of_work.job(n));
+    for n in 0..2 {
+        dispatcher.push_cost("much", 10, n).await.unwrap();
+    }
+    settle().await;
+    push(&dispatcher, "little", 2);
+    sleep(ms(1_500)).await;
+    assert_eq!(log.take(), [(0, ms(0))]);
+    dispatcher.not_before("much", Instant::now() + HOUR);
+    group.wait().await.unwrap();
+    let held = HOUR + ms(1_500);
+    assert_eq!(log.take(), [(2, ms(1_500)), (1, held)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_program_that_was_stopped_does_not_catch_up_all_at_once() {
     let group = Group::new();
