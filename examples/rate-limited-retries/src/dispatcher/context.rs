@@ -76,8 +76,12 @@ impl<K, T> Context<K, T> {
         &self.key
     }
 
-    /// Returns the exact instant at which the limits allowed this work to start. That is up to 100 ms before the
-    /// instant at which its queue or its slot was really free, if earlier starts of its key were late by as much.
+    /// Returns the exact instant at which the rates and the limits of its key allowed this work to start. If it waits for
+    /// a slot of [`max_running`](crate::Builder::max_running) or of the group, it does so after this instant.
+    ///
+    /// It is up to 100 ms before the instant at which its queue or its slot was really free, if earlier starts of its key
+    /// were late by as much. Work that is retried takes the instant of the work that it overtakes, also if that is before
+    /// the retry.
     ///
     /// # Examples
     ///

@@ -408,7 +408,9 @@ impl<K, T> Lanes<K, T> {
         self.counts.running += 1;
         self.counts.started += 1;
         let turn = self.turn(overall.unwrap_or(now), now);
-        self.push_head(id, at, turn);
+        // The next work could start when this could, but if this was so late that no rate is charged at that instant.
+        let ready = per_key.into_iter().chain(overall).min().unwrap_or(now);
+        self.push_head(id, ready, turn);
         let late = per_key
             .max(overall)
             .filter(|_| self.at(id).cost().is_some())

@@ -245,6 +245,23 @@ async fn a_key_that_is_held_makes_way_for_the_keys_behind_it() {
     assert_eq!(log.take(), [(2, ms(1_500)), (1, held)]);
 }
 
+/// Here the slot of the dispatcher is never free for long, and the queue of the key never empty.
+#[tokio::test(start_paused = true)]
+async fn the_instant_of_work_is_not_before_it_was_pushed_however_long_its_key_has_been_busy() {
+    let group = Group::new();
+    let builder = Dispatcher::builder().max_running(1);
+    let dispatcher = builder.run(&group, |pushed: Instant, context| async move {
+        assert!(context.at() >= pushed, "{:?} before", pushed - context.at());
+        sleep(ms(1_000)).await;
+    });
+    push(&dispatcher, "k", Instant::now());
+    for _ in 0..5 {
+        push(&dispatcher, "k", Instant::now());
+        sleep(ms(1_000)).await;
+    }
+    group.wait().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_program_that_was_stopped_does_not_catch_up_all_at_once() {
     let group = Group::new();
