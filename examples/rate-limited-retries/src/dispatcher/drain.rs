@@ -33,7 +33,7 @@ pub struct Drained<K, T> {
     pub started: u64,
     /// The number of pieces of work that still run. They are not interrupted; `shutdown` of the group ends them.
     pub running: usize,
-    /// The work that has not started, by key and in order. Work that was delayed until an instant comes last.
+    /// The work that has not started, by key and in order. Work that was delayed until a later instant comes last.
     pub left: Vec<Unstarted<K, T>>,
 }
 

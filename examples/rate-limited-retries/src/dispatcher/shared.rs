@@ -331,9 +331,9 @@ impl<K, T> Shared<K, T> {
     }
 
     fn take_left(&self, started: u64) -> Drained<K, T> {
-        let mut state = self.lock();
+        let (mut state, now) = self.lock_now();
         state.phase = Phase::Closed;
-        let left = state.lanes.clear();
+        let left = state.lanes.clear(now);
         let counts = state.lanes.counts();
         let ticket = state.ticket.take();
         drop(state);
@@ -562,7 +562,7 @@ where
 impl<K, T> Drop for Shared<K, T> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop_each(state.lanes.clear());
+        drop_each(state.lanes.clear(0));
         drop_each(state.lanes.take());
     }
 }

@@ -425,8 +425,10 @@ impl<K, T> Lanes<K, T> {
         })
     }
 
-    /// Removes and returns all work that has not started, lane by lane, each lane in its order.
-    pub(crate) fn clear(&mut self) -> Vec<Left<K, T>> {
+    /// Removes and returns all work that has not started, lane by lane, each lane in its order. Delayed work whose instant
+    /// has not come `now` is last.
+    pub(crate) fn clear(&mut self, now: u64) -> Vec<Left<K, T>> {
+        while !self.admit_delayed(now) {}
         self.heads = BinaryHeap::new();
         let delayed = std::mem::take(&mut self.delayed);
         let mut left = Vec::with_capacity(self.counts.queued + delayed.len());

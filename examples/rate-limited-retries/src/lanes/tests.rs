@@ -165,7 +165,7 @@ fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
         let all: Vec<u64> = starts.iter().map(|start| start.1).collect();
         assert_in_rate(&all, limits.overall, seed);
         let queued = lanes.counts.queued + lanes.delayed.len();
-        let left = lanes.clear();
+        let left = lanes.clear(now);
         assert_eq!(left.len(), queued, "seed {seed}");
         assert!(lanes.next(now).is_none(), "seed {seed}");
     }

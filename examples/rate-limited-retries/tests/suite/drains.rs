@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Flag, HOUR, Hold, Log, bounded, ms, multi_thread, until, watched};
+use crate::common::{Flag, HOUR, Hold, Log, bounded, ms, multi_thread, settle, until, watched};
 use rate_limited_retries::{Closed, Dispatcher, Rate};
 use schedgroup::Group;
 use tokio::time::{Instant, sleep, timeout};
@@ -57,6 +57,25 @@ async fn a_drain_lets_work_start_at_its_rate_and_gives_back_the_rest() {
     assert_eq!(log.len(), 7);
     // Nothing keeps the group any more.
     timeout(ms(1), group.wait()).await.unwrap().unwrap();
+}
+
+/// Its instant comes while the group has no slot, so it could not start.
+#[tokio::test(start_paused = true)]
+async fn work_that_is_due_again_is_left_before_other_work_of_its_key() {
+    let group = Group::builder().max_running(1).build();
+    let dispatcher = Dispatcher::builder().run(&group, |n: u64, context| async move {
+        context.again(Instant::now() + ms(10), n).unwrap();
+    });
+    dispatcher.push("k", 1).await.unwrap();
+    sleep(ms(1)).await;
+    group.delay(Duration::ZERO, sleep(HOUR));
+    settle().await;
+    for n in [2, 3] {
+        dispatcher.push("k", n).await.unwrap();
+    }
+    let drained = dispatcher.drain(ms(20)).await;
+    let left = drained.left.iter().map(|left| left.work);
+    assert_eq!(left.collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 #[tokio::test(start_paused = true)]
