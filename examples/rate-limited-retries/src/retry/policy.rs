@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::BackoffBuilder;
@@ -164,7 +164,7 @@ impl<E> Policy<E> {
     /// ```
     /// use backon::ConstantBuilder;
     /// use rate_limited_retries::Policy;
-    /// use std::sync::Arc;
+    /// use std::sync::{Arc, Mutex, PoisonError};
     /// use std::time::Duration;
     /// use tower::retry::budget::TpsBudget;
     ///
@@ -299,7 +299,10 @@ impl<E> Policy<E> {
         verdict: Verdict,
         is_closed: bool,
     ) -> Result<Duration, Reason> {
-        let delays = tries.delays.get_or_insert_with(|| (self.delays)());
+        let delays = tries
+            .delays
+            .get_or_insert_with(|| Mutex::new((self.delays)()));
+        let delays = delays.get_mut().unwrap_or_else(PoisonError::into_inner);
         // A `RetryAfter` uses up a delay too, since the number of delays limits the number of retries.
         let pause = match verdict {
             Verdict::Retry => delays.next().ok_or(Reason::Delays)?,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::{HOUR, Hold, Log, Random, ms, settle};
-use rate_limited_retries::{Dispatcher, Rate};
+use rate_limited_retries::{Context, Dispatcher, Rate};
 use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, advance, sleep};
 
@@ -412,4 +412,22 @@ async fn a_panic_frees_its_slot_and_is_returned_by_the_groups_wait() {
     let ended = group.wait().await;
     assert!(matches!(ended, Err(WaitError::Panicked(_))), "{ended:?}");
     assert_eq!(log.labels(), [1, 2]);
+}
+
+/// It compiles, since a context can be borrowed across an await.
+#[tokio::test(start_paused = true)]
+async fn work_may_lend_its_context_to_a_function_that_awaits() {
+    async fn visit(depth: u64, context: &Context<&'static str, u64>) {
+        sleep(ms(1)).await;
+        if depth > 0 {
+            context.push("k", depth - 1).unwrap();
+        }
+    }
+    let group = Group::new();
+    let dispatcher = Dispatcher::builder().run(&group, |depth, context| async move {
+        visit(depth, &context).await;
+    });
+    push(&dispatcher, "k", 3);
+    group.wait().await.unwrap();
+    assert_eq!(dispatcher.stats().started, 4);
 }
