@@ -155,8 +155,8 @@ impl Service {
         let mut table = lock(&self.table);
         match table.get_mut(id) {
             None => Answer::Unknown,
-            Some(state @ State::Queued(_)) => {
-                // It is left out when its turn comes.
+            // It is left out when its turn comes. The client may have heard nothing, and ask again.
+            Some(state @ (State::Queued(_) | State::Deleted)) => {
                 *state = State::Deleted;
                 Answer::Prevented
             }
@@ -172,7 +172,7 @@ impl Service {
                     _ => Answer::Unknown,
                 }
             }
-            Some(State::Begun(..) | State::Deleted | State::Ended) => Answer::TooLate,
+            Some(State::Begun(..) | State::Ended) => Answer::TooLate,
         }
     }
 
@@ -271,14 +271,14 @@ async fn deliver(
             gave_up.reason
         );
     }
+    if let Some(state) = lock(&table).get_mut(&delivery.id) {
+        *state = State::Ended;
+    }
     forget_later(&group, &table, &delivery.id);
 }
 
-/// An id that has ended is known for a while, so that it is not delivered twice.
+/// An id that has ended, or was deleted, is known for a while, so that it is not delivered twice.
 fn forget_later(group: &Handle, table: &Table, id: &str) {
-    if let Some(state) = lock(table).get_mut(id) {
-        *state = State::Ended;
-    }
     let (table, id) = (Arc::clone(table), id.to_owned());
     group.delay(REMEMBERED, async move {
         lock(&table).remove(&id);
@@ -326,6 +326,21 @@ mod tests {
         assert_eq!(service.waiting(), 1);
         let stats = service.dispatcher.stats();
         assert_eq!((stats.queued, stats.started), (0, 0));
+    }
+
+    /// The client of a `DELETE` that got no answer asks again.
+    #[test]
+    fn a_delivery_that_was_deleted_is_not_too_late_to_delete() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().start_paused(true).build().unwrap();
+        let _inside = runtime.enter();
+        let service = Service::start();
+        service.accept(delivery(1), Duration::ZERO);
+        let delete = || service.delete("1");
+        assert_eq!([delete(), delete()], [Answer::Prevented; 2]);
+        runtime.block_on(tokio::time::sleep(GRACE));
+        assert_eq!(service.dispatcher.stats().started, 1, "its turn has come");
+        assert_eq!(delete(), Answer::Prevented);
     }
 
     /// One of them finds the id in the table. It must not be the id of a delivery that is just being rejected.
