@@ -38,7 +38,8 @@ pub struct Stats {
     pub started: u64,
     /// The number of times that work was put back into its queue.
     pub returned: u64,
-    /// The instant at which work may start next. `None` if none can start before work is pushed or ends.
+    /// The next instant at which queued work may start, or delayed work is due and may have to wait for a slot. `None` if
+    /// there is none before work is pushed or ends.
     pub next: Option<Instant>,
 }
 
