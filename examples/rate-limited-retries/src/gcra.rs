@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use crate::rate::Rate;
 
 /// Returns the tolerance of a rate. A start that is late by at most the tolerance is charged at its exact instant, so
-/// that no capacity is lost to late timers and to other programs. A start that is later is charged when it happens, so
-/// that a program which was stopped does not catch up all at once.
+/// that no capacity is lost to late timers, and little to other programs. A start that is later is charged when it
+/// happens, so that a program which was stopped does not catch up all at once.
 ///
 /// The tolerance is a tenth of the period, but at least 20 ms, as late as starts are on a busy machine, and at most
 /// 100 ms.
