@@ -307,6 +307,8 @@ where
 
     /// Puts failed work back at the head of this key's queue, if the policy says so. Returns the pause.
     ///
+    /// The delays are those of the policy of the first retry, also if a later one is by another policy.
+    ///
     /// A verdict of [`RetryAfter`](Verdict::RetryAfter) holds the whole key until then, like
     /// [`not_before`](Context::not_before), also if there is no other attempt. If the hold is lifted, the work starts, before
     /// other work of its key.

@@ -418,12 +418,13 @@ impl<E: Error> Error for Failure<E> {
 ///
 /// fn note(gave_up: GaveUp<&str>) {
 ///     if gave_up.reason != Reason::Closed {
-///         eprintln!("{} after {} attempts: {}", gave_up.work, gave_up.attempts, gave_up.reason);
+///         eprintln!("{}: {gave_up}", gave_up.work); // /a: given up at attempt 5: all attempts were made
 ///     }
 /// }
 /// # let _ = note;
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("given up at attempt {attempts}: {reason}")]
 #[must_use = "the work is in it"]
 pub struct GaveUp<T> {
     /// The work.
@@ -432,6 +433,15 @@ pub struct GaveUp<T> {
     pub attempts: u32,
     /// The reason why there is no other attempt.
     pub reason: Reason,
+}
+
+impl<T> fmt::Debug for GaveUp<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GaveUp")
+            .field("attempts", &self.attempts)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The reason why work is given up.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::{Flag, HOUR, Hold, Log, bounded, jump, ms, multi_thread, settle, watched};
-use rate_limited_retries::{Closed, Dispatcher, KeyStats, Rate, TryPushError};
+use rate_limited_retries::{Closed, Dispatcher, Failure, KeyStats, Policy, Rate, TryPushError};
 use schedgroup::Group;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -746,4 +746,21 @@ async fn errors_and_debug_texts_tell_all_but_the_work() {
     let closed = dispatcher.try_push("a", Secret).unwrap_err();
     assert_eq!((format!("{closed:?}"), closed.to_string()), expected);
     let Secret = closed.into_inner();
+
+    let group = Group::new();
+    let policy = Policy::new(std::iter::empty());
+    let dispatcher = Dispatcher::builder().run(&group, move |_: Secret, context| {
+        let failure = Failure::Error("busy");
+        let gave_up = context.retry(&policy, Secret, &failure).unwrap_err();
+        assert_eq!(
+            (format!("{gave_up:?}"), gave_up.to_string()),
+            (
+                "GaveUp { attempts: 1, reason: Delays, .. }".to_owned(),
+                "given up at attempt 1: all attempts were made".to_owned()
+            )
+        );
+        async {}
+    });
+    assert!(dispatcher.try_push("a", Secret).is_ok());
+    group.wait().await.unwrap();
 }
