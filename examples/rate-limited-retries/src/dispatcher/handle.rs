@@ -180,7 +180,8 @@ where
     /// # Errors
     ///
     /// Returns [`Closed`], with the work, after a `drain`, if the group was closed by `wait`, `drain` or `shutdown`, if it was
-    /// cancelled or dropped, and if its runtime has ended.
+    /// cancelled or dropped, and if its runtime has ended. A call that waits for a permit while the group is closed by its
+    /// `wait` or `drain` returns it as soon as there is a permit, or the group has ended.
     ///
     /// # Examples
     ///
