@@ -432,6 +432,27 @@ async fn a_group_at_its_limit_breaks_no_rate() {
     assert_eq!(at[59], ms(980 + 5_000));
 }
 
+/// Due jobs of a group start in the order of their deadlines, and a key that is always busy is due again with each start.
+#[tokio::test(start_paused = true)]
+async fn a_busy_key_keeps_no_other_job_from_a_slot_of_the_group() {
+    for rate in [None, Some(Rate::per_second(100).burst(100))] {
+        let (group, log) = (Group::builder().max_running(1).build(), Log::new());
+        let mut builder = Dispatcher::builder();
+        if let Some(rate) = rate {
+            builder = builder.per_key(rate);
+        }
+        let dispatcher = builder.run(&group, |(), _| sleep(ms(1_000)));
+        for _ in 0..20 {
+            dispatcher.push("k", ()).await.unwrap();
+        }
+        sleep(ms(4_500)).await;
+        group.delay(Duration::ZERO, log.job("other"));
+        group.wait().await.unwrap();
+        let started = log.take();
+        assert!(started[0].1 <= ms(6_000), "{started:?} with {rate:?}");
+    }
+}
+
 /// Work of a held key that waits for a slot of the group takes nothing of the overall rate until it starts.
 #[tokio::test(start_paused = true)]
 async fn work_that_is_delayed_before_it_starts_is_charged_once() {
