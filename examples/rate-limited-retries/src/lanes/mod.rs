@@ -212,10 +212,15 @@ impl<K, T> Lanes<K, T> {
         // not lost because other work goes first.
         let waits = lane.exact(per_key, at).filter(|_| lane.entry != NONE);
         let ready = waits.map_or(at, |exact| exact.min(at));
+        // The new head may start earlier than the one for which the entry was made, if that cannot start yet. Otherwise
+        // the lane keeps its entry, and so its turn.
         let is_cheaper = lane.cost().is_some_and(|cost| returned.item.cost < cost);
-        if self.past(id, at).push(returned) && is_cheaper {
-            // The new head may start earlier than the one for which the entry was made. Otherwise the lane keeps its
-            // entry, and so its turn.
+        let is_early = is_cheaper && waits.is_some_and(|exact| lane.look(per_key, exact, at) > at);
+        let past = self.past(id, at);
+        if waits.is_some() {
+            past.from = past.from.max(ready);
+        }
+        if past.push(returned) && is_early {
             self.at(id).entry = NONE;
         }
         self.push_head(id, ready, at);

@@ -179,6 +179,7 @@ fn retries_and_serial_queues_lose_no_capacity_to_late_starts() {
         (1_000, 2, u32::MAX, 0),
         (5_000, 2, u32::MAX, 0),
         (5_000, 0, 1, 0),
+        (5_000, 2, 1, 0),
         (1_000, 0, 1, 500_000),
         (100, 0, 1, 9_000_000),
     ] {
@@ -196,13 +197,13 @@ fn retries_and_serial_queues_lose_no_capacity_to_late_starts() {
             while let Some(started) = lanes.start(now) {
                 starts.push(now);
                 now += length;
-                lanes.ended(started.slot, now);
                 let again = random.below(20);
                 if again < retries {
-                    // At once, or within 20 ms.
+                    // At once, or within 20 ms. The work still runs.
                     let at = now + again * random.below(20_000_000);
                     lanes.push_returned(lane, returned(started.item.work), at, now);
                 }
+                lanes.ended(started.slot, now);
             }
             let next = lanes.next(now).expect("there is more work");
             now = next.next_multiple_of(1_000_000) + random.below(1_000_000);

@@ -142,38 +142,40 @@ async fn serial_keys_that_wait_for_a_slot_take_turns_however_long_their_work_is(
     }
 }
 
-/// Work that is retried goes before the rest of its key, whose turn it takes.
+/// Work that is retried goes before the rest of its key, whose turn it takes, also if the rest costs more.
 #[tokio::test(start_paused = true)]
 async fn a_key_keeps_its_turn_for_a_slot_if_its_work_is_retried() {
-    let (group, log) = (Group::new(), Log::new());
-    let of_work = log.clone();
-    let builder = Dispatcher::builder().max_running(1);
-    let dispatcher = builder.run(&group, move |n: u64, context| {
-        of_work.push((*context.key(), n, context.attempt()));
-        async move {
-            sleep(ms(10)).await;
-            if (*context.key(), context.attempt()) == ("a", 1) {
-                context.again(Instant::now() + ms(15), n).unwrap();
+    for cost in [1, 2] {
+        let (group, log) = (Group::new(), Log::new());
+        let of_work = log.clone();
+        let builder = Dispatcher::builder().max_running(1);
+        let dispatcher = builder.run(&group, move |n: u64, context| {
+            of_work.push((*context.key(), n, context.attempt()));
+            async move {
+                sleep(ms(10)).await;
+                if (*context.key(), context.attempt()) == ("a", 1) {
+                    context.again(Instant::now() + ms(15), n).unwrap();
+                }
+            }
+        });
+        for (n, cost) in [(0, 1), (1, cost)] {
+            for key in ["a", "b", "c"] {
+                dispatcher.push_cost(key, cost, n).await.unwrap();
             }
         }
-    });
-    for n in 0..2 {
-        for key in ["a", "b", "c"] {
-            dispatcher.push(key, n).await.unwrap();
-        }
+        group.wait().await.unwrap();
+        let expected = [
+            ("a", 0, 1),
+            ("b", 0, 1),
+            ("c", 0, 1),
+            ("a", 0, 2),
+            ("b", 1, 1),
+            ("c", 1, 1),
+            ("a", 1, 1),
+            ("a", 1, 2),
+        ];
+        assert_eq!(log.labels(), expected, "cost {cost}");
     }
-    group.wait().await.unwrap();
-    let expected = [
-        ("a", 0, 1),
-        ("b", 0, 1),
-        ("c", 0, 1),
-        ("a", 0, 2),
-        ("b", 1, 1),
-        ("c", 1, 1),
-        ("a", 1, 1),
-        ("a", 1, 2),
-    ];
-    assert_eq!(log.labels(), expected);
 }
 
 #[tokio::test(start_paused = true)]
