@@ -56,11 +56,11 @@ impl Rate {
     pub fn new(count: u32, period: Duration) -> Rate {
         assert!(
             count > 0,
-            "rate-limited-retries: Rate::new was called with a count of zero: nothing could ever start"
+            "rate-limited-retries: the count of a rate must be at least 1: nothing could ever start"
         );
         assert!(
             !period.is_zero(),
-            "rate-limited-retries: Rate::new was called with a period of zero"
+            "rate-limited-retries: the period of a rate must not be zero"
         );
         let period = nanos(period);
         let common = gcd(u64::from(count), period);

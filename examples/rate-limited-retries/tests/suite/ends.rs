@@ -615,9 +615,12 @@ fn misuse_panics_at_its_line() {
         ("max_running must be", misuse(|| builder().max_running(0))),
         ("bound must be", misuse(|| builder().bound(0))),
         ("slack must be", misuse(|| builder().slack(ms(11)))),
-        ("count of zero", misuse(|| Rate::new(0, second))),
-        ("count of zero", misuse(|| Rate::per_second(0))),
-        ("period of zero", misuse(|| Rate::new(1, Duration::ZERO))),
+        ("count of a rate must be", misuse(|| Rate::new(0, second))),
+        ("count of a rate must be", misuse(|| Rate::per_second(0))),
+        (
+            "period of a rate must",
+            misuse(|| Rate::new(1, Duration::ZERO)),
+        ),
         ("burst must be", misuse(|| rate.burst(0))),
     ];
     for (part, message) in says {
