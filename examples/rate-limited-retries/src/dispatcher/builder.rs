@@ -102,7 +102,7 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how many pieces of work of one key run at a time. Others wait until one has ended.
+    /// Lets at most `count` pieces of work of one key run at a time. Others wait until one has ended.
     ///
     /// With 1 and no rate a dispatcher is a serial queue per key.
     ///
@@ -128,7 +128,7 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how many pieces of work of all keys run at a time.
+    /// Lets at most `count` pieces of work of all keys run at a time.
     ///
     /// # Panics
     ///
@@ -152,7 +152,7 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how many pieces of work may be queued. Beyond that, [`push`](Dispatcher::push) waits for a permit, and
+    /// Lets at most `count` pieces of work be queued. Beyond that, [`push`](Dispatcher::push) waits for a permit, and
     /// [`try_push`](Dispatcher::try_push) returns `Full`.
     ///
     /// Permits are given in the order of the calls. Work that is retried, or that running work pushes, takes none, since
