@@ -164,7 +164,7 @@ impl<E> Policy<E> {
     /// ```
     /// use backon::ConstantBuilder;
     /// use rate_limited_retries::Policy;
-    /// use std::sync::{Arc, Mutex, PoisonError};
+    /// use std::sync::Arc;
     /// use std::time::Duration;
     /// use tower::retry::budget::TpsBudget;
     ///
