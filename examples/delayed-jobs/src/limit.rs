@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::time::micros;
-
 /// Limits of a queue over all workers, and limits per key in it.
 ///
 /// They are stored, and apply as soon as they are set, also to workers that run already. The
@@ -12,7 +10,8 @@ use crate::time::micros;
 /// [`worker_at_once`](Limit::worker_at_once) replaces it.
 ///
 /// A rate spreads its starts evenly: with `n` per minute one job starts every `60 / n` seconds. With more than ten per
-/// second, all jobs of a tenth of a second start together. Jobs with an
+/// second, all jobs of a tenth of a second start together. The interval is rounded up to a whole microsecond: a rate
+/// of 600,000 per second starts 500,000. Jobs with an
 /// [`Enqueue::limit_key`](crate::Enqueue::limit_key) have the limits of their key in addition to those of the queue. A
 /// slot that becomes free on another machine is noticed within a tenth of a second.
 ///
@@ -72,8 +71,11 @@ impl Pace {
     /// The longest interval, which is more than a century. So no sum of times overflows.
     const LONGEST: i64 = 1 << 52;
 
+    /// Rounds the interval up, so that no more jobs start than the rate allows.
     fn new(starts: u32, period: Duration) -> Pace {
-        let every = (micros(period) / i64::from(starts)).clamp(1, Pace::LONGEST);
+        let every = period.as_nanos().div_ceil(1000 * u128::from(starts));
+        let every =
+            i64::try_from(every).map_or(Pace::LONGEST, |every| every.clamp(1, Pace::LONGEST));
         Pace {
             every,
             burst: (Pace::TOGETHER / every).max(1),
@@ -180,6 +182,22 @@ fn some(limit: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_interval_is_shorter_than_that_of_the_rate() {
+        for (starts, period, every) in [
+            (600_000, Duration::from_secs(1), 2),
+            (3, Duration::from_secs(1), 333_334),
+            (2, Duration::from_secs(1), 500_000),
+            (1, Duration::from_nanos(1001), 2),
+            (u32::MAX, Duration::from_secs(1), 1),
+            (1, Duration::ZERO, 1),
+            (1, Duration::MAX, Pace::LONGEST),
+        ] {
+            let pace = Pace::new(starts, period);
+            assert_eq!(pace.every, every, "{starts} per {period:?}");
+        }
+    }
 
     #[test]
     fn limits_are_told_in_words() {
