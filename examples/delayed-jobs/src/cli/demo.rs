@@ -52,9 +52,16 @@ pub(super) async fn run(
         stopped.cancel();
         ended
     };
-    let (summary, watched) = tokio::join!(worker.run(shutdown), watching);
+    let running = async {
+        let summary = worker.run(shutdown.clone()).await;
+        // No job ends any more if the worker could not begin, so there is nothing to watch.
+        shutdown.cancel();
+        summary
+    };
+    let (summary, watched) = tokio::join!(running, watching);
+    let summary = summary?;
     watched?;
-    report(&batch.jobs(queue).await?, &batch, &summary?)?;
+    report(&batch.jobs(queue).await?, &batch, &summary)?;
     Ok(())
 }
 

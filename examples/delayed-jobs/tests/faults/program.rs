@@ -278,6 +278,38 @@ async fn the_demo_goes_on_after_a_kill_and_loses_nothing() {
     assert!(said.contains("lateness of"), "{said}");
 }
 
+/// The server's clock fails as soon as there are jobs: the demo enqueues its jobs, and its worker cannot begin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_ends_with_the_error_of_its_worker() {
+    let Some(server) = support::postgres() else {
+        return;
+    };
+    let url = server.database().await;
+    let broken_clock = "create schema broken;
+        create function broken.clock_timestamp() returns timestamptz language plpgsql as $$
+        begin
+            if exists (select 1 from public.delayed_jobs) then
+                raise exception 'the clock is broken';
+            end if;
+            return pg_catalog.clock_timestamp();
+        end $$;
+        do $$ begin
+            execute format('alter database %I set search_path = public, broken, pg_catalog', current_database());
+        end $$";
+    support::run(&url, broken_clock).await;
+    let dir = tempfile::tempdir().expect("a folder");
+    let err = dir.path().join("err");
+    let to_err = std::fs::File::create(&err).expect("a file");
+    let words = ["--database", &url, "demo", "--page", "127.0.0.1:0"];
+    let mut demo = Program::start_with(&words, |demo| {
+        demo.stderr(to_err);
+    });
+    let ended = tokio::task::block_in_place(|| demo.wait(30 * SECOND));
+    let said = std::fs::read_to_string(&err).expect("a file");
+    assert_eq!(ended.and_then(|(_, code)| code), Some(1), "{said}");
+    assert!(said.contains("the clock is broken"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_worker_does_what_the_commands_say_and_shows_it() {
     let (_dir, path) = support::sqlite();
