@@ -97,10 +97,22 @@ pub enum EnqueueError {
     /// A job that comes after others cannot replace another job, since that may be running by then.
     #[error("a job that comes after others cannot replace another one")]
     ReplacesAndWaits,
+    /// The job was to come after itself, since it names the id that it would get. It would wait for ever.
+    #[error("a job cannot come after itself")]
+    AfterItself,
     /// The store failed. The job may have been stored nevertheless, if only the answer was lost. With a unique key it is
     /// safe to enqueue it again.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for EnqueueError {
+    fn from(error: StoreError) -> EnqueueError {
+        match error.comes_after_itself() {
+            true => EnqueueError::AfterItself,
+            false => EnqueueError::Store(error),
+        }
+    }
 }
 
 impl<'a> Enqueue<'a> {
@@ -173,7 +185,8 @@ impl<'a> Enqueue<'a> {
     }
 
     /// Makes the job come after others: it waits until all of them are done, and is cancelled if one of them ends in
-    /// another way, or is deleted while it is pending. A job that was deleted before counts as done.
+    /// another way, or is deleted while it is pending. A job that was deleted before, or is not there yet, counts as done.
+    /// A job cannot come after itself: see [`EnqueueError::AfterItself`].
     ///
     /// # Examples
     ///

@@ -14,7 +14,7 @@ use std::time::Duration;
 use delayed_jobs::store::{NewJob, ScheduleSpec, Slot};
 use delayed_jobs::{
     CompleteError, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate, Payload,
-    Priority, Queue, Retry, State, Unique, UniqueWhile, Worker,
+    Priority, Queue, Retry, State, StoreError, Unique, UniqueWhile, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -89,6 +89,8 @@ on_both![
     a_job_that_was_lost_cannot_be_ended_in_a_transaction,
     a_row_that_another_program_inserts_is_a_job,
     a_schema_from_the_future_or_from_long_ago_is_refused,
+    a_row_that_comes_after_others_needs_no_time_of_its_own,
+    a_database_of_an_earlier_version_is_brought_up_to_date,
     opening_at_the_same_time_migrates_once,
     a_slot_is_filled_and_remembered_together,
     a_job_keeps_its_key_if_its_replacement_is_not_stored,
@@ -563,7 +565,9 @@ async fn a_schema_from_the_future_or_from_long_ago_is_refused(database: Database
         (99, "knows versions up to", ": use a newer program"),
         (8, "migrates only versions from", "with an earlier release"),
     ] {
-        let sql = format!("update delayed_jobs_schema set version = {version}");
+        let sql = format!(
+            "delete from delayed_jobs_schema; insert into delayed_jobs_schema values ({version})"
+        );
         run_sql(&database.address, &sql).await;
         let refused = Queue::open(&database.address).await.expect_err("refused");
         let words = refused.to_string();
@@ -573,6 +577,47 @@ async fn a_schema_from_the_future_or_from_long_ago_is_refused(database: Database
             "{words}"
         );
     }
+}
+
+/// Inserts a row of the kind `note` as another program may do it, which comes after a job and has no `wanted_at`.
+async fn insert_after(address: &str, job: JobId) {
+    let sql = format!(
+        "insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, after_jobs)
+        values ('note', 'default', '7', 1, 9223372036854775807, 0, '[{job}]')"
+    );
+    run_sql(address, &sql).await;
+}
+
+async fn a_row_that_comes_after_others_needs_no_time_of_its_own(database: Database) {
+    let queue = database.open().await;
+    let first = queue.enqueue(Note(1)).await.expect("enqueued").id();
+    insert_after(&database.address, first).await;
+    insert_after(&database.address, JobId(first.0 + 999)).await;
+    let running = spawn(noting(&queue, &Starts::default()));
+    until_done(&queue, 3).await;
+    running.end().await;
+}
+
+async fn a_database_of_an_earlier_version_is_brought_up_to_date(database: Database) {
+    let (tables, version) = match database.address.starts_with("postgres") {
+        true => (include_str!("../schema/postgres/011_schema.sql"), 11),
+        false => (include_str!("../schema/sqlite/009_schema.sql"), 9),
+    };
+    let tables = tables.replace("{channel}", "delayed_jobs");
+    let jobs = format!(
+        "insert into delayed_jobs_schema (version) values ({version});
+        insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at)
+        values ('note', 'default', '1', 1, 0, 0)"
+    );
+    run_sql(&database.address, &format!("{tables}\n{jobs}")).await;
+    insert_after(&database.address, JobId(1)).await;
+    let refused = Queue::open_existing(&database.address).await;
+    let error = refused.expect_err("it is too old");
+    assert!(matches!(error, StoreError::TooOld { .. }), "{error}");
+    let queue = database.open().await;
+    let running = spawn(noting(&queue, &Starts::default()));
+    until_done(&queue, 2).await;
+    running.end().await;
 }
 
 async fn a_job_keeps_its_key_if_its_replacement_is_not_stored(database: Database) {

@@ -99,6 +99,26 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+impl StoreError {
+    /// Returns `true` if a job was to come after itself. A trigger of the schema says so.
+    pub(crate) fn comes_after_itself(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            StoreError::Sqlite(error) => {
+                let code = error.sqlite_error().map(|error| error.extended_code);
+                code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER)
+                    && error.to_string().contains("a job cannot come after itself")
+            }
+            #[cfg(feature = "postgres")]
+            StoreError::Postgres(sqlx::Error::Database(error)) => {
+                error.code().as_deref() == Some("DJ001")
+            }
+            StoreError::Shared(error) => error.comes_after_itself(),
+            _ => false,
+        }
+    }
+}
+
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl StoreError {
     /// Returns `true` if two unfinished jobs would have the same key.

@@ -38,7 +38,10 @@ pub(crate) use statements::{enqueue_in, finish_in};
 
 const SCHEMA: Schema = Schema {
     first: 9,
-    migrations: &[include_str!("../../schema/sqlite/009_schema.sql")],
+    migrations: &[
+        include_str!("../../schema/sqlite/009_schema.sql"),
+        include_str!("../../schema/sqlite/010_foreign_waits.sql"),
+    ],
 };
 
 /// How long to wait for another process that is writing.

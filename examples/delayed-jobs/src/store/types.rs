@@ -35,7 +35,8 @@ pub struct NewJob {
     pub after: Option<After>,
 }
 
-/// Jobs that another job comes after. A job that was deleted before counts as done.
+/// Jobs that another job comes after. A job that was deleted before, or is not there yet, counts as done. A job that would
+/// come after itself is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After {
     /// Their ids.

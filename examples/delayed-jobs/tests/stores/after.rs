@@ -152,6 +152,40 @@ pub(crate) async fn what_has_ended_before_is_not_waited_for(store: Opened) {
     assert_eq!(run_at(&store, many[1].id()).await, T(5));
 }
 
+/// The next id can be guessed.
+pub(crate) async fn a_job_cannot_come_after_itself(store: Opened) {
+    let queue = Queue::on(Arc::clone(&store));
+    let other = || queue.enqueue_json("test", &serde_json::json!({}));
+    for case in ["alone", "of any end", "with a key", "beside another"] {
+        let last = other().await.expect("enqueued").id();
+        let own = JobId(last.0 + 1);
+        let after_done = other().after_done([last, own]);
+        let error = match case {
+            "alone" => after_done.await.map(drop),
+            "of any end" => other().after_ended([own]).await.map(drop),
+            "with a key" => after_done.unique("k").await.map(drop),
+            _ => queue.enqueue_all([after_done, other()]).await.map(drop),
+        };
+        let error = error.expect_err("it would wait for ever");
+        assert!(
+            matches!(error, EnqueueError::AfterItself),
+            "{case}: {error}"
+        );
+    }
+    let counts = store.counts().await.expect("counts");
+    assert_eq!(counts.pending, 4, "nothing of what was rejected is there");
+}
+
+pub(crate) async fn jobs_that_are_enqueued_together_do_not_wait_for_each_other(store: Opened) {
+    let last = put(&store, job(0)).await.id().0;
+    let [first, second] = [JobId(last + 1), JobId(last + 2)];
+    let both = vec![after(&[second], false, 5), after(&[first], false, 5)];
+    let enqueued = store.enqueue(both).await.expect("enqueued");
+    assert_eq!(enqueued, [first, second].map(Enqueued::New));
+    assert_eq!(run_at(&store, first).await, T(5));
+    assert_eq!(run_at(&store, second).await, Micros::NEVER);
+}
+
 pub(crate) async fn a_job_that_replaces_one_that_waits_waits_for_nothing(store: Opened) {
     let first = put(&store, job(0)).await.id();
     let waits = NewJob {

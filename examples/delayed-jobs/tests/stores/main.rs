@@ -18,8 +18,8 @@ use delayed_jobs::store::{
     ScheduleSpec, Slot, Store, Suspects, UniqueKey, Verdict, open_postgres, open_sqlite,
 };
 use delayed_jobs::{
-    Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, QueueRow, Search, State,
-    UniqueWhile, WorkerRow,
+    EnqueueError, Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, Queue, QueueRow,
+    Search, State, UniqueWhile, WorkerRow,
 };
 
 use after::*;
@@ -153,6 +153,8 @@ promises![
     a_callback_comes_after_all_ends,
     what_has_ended_before_is_not_waited_for,
     a_job_of_a_schedule_that_is_dropped_is_not_waited_for,
+    a_job_cannot_come_after_itself,
+    jobs_that_are_enqueued_together_do_not_wait_for_each_other,
     a_job_that_replaces_one_that_waits_waits_for_nothing,
     workers_are_seen_while_they_live,
 ];

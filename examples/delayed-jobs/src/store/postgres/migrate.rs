@@ -10,7 +10,10 @@ use super::{channel, for_postgres};
 
 const SCHEMA: Schema = Schema {
     first: 11,
-    migrations: &[include_str!("../../../schema/postgres/011_schema.sql")],
+    migrations: &[
+        include_str!("../../../schema/postgres/011_schema.sql"),
+        include_str!("../../../schema/postgres/012_foreign_waits.sql"),
+    ],
 };
 
 /// The number of the advisory lock that keeps two programs from migrating at the same time.
