@@ -20,6 +20,77 @@ impl fmt::Display for JobId {
     }
 }
 
+/// The place of a job in a list: the next page begins there, also if the job was moved or deleted since. It is written as a
+/// text without spaces.
+///
+/// # Examples
+///
+/// ```
+/// # use delayed_jobs::{Filter, Payload, State, testkit};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Email(u32);
+/// # impl Payload for Email { const KIND: &'static str = "email"; }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let queue = testkit::queue();
+/// # queue.enqueue_all((0..250).map(|n| queue.enqueue(Email(n)))).await?;
+/// let mut pending = Filter { state: Some(State::Pending), limit: 100, ..Filter::default() };
+/// # let mut listed = 0;
+/// loop {
+///     let page = queue.list(pending.clone()).await?;
+///     let Some(last) = page.last() else { break };
+///     pending.after = Some(last.cursor());
+/// #   listed += page.len();
+/// }
+/// # assert_eq!(listed, 250);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Cursor {
+    /// Pending jobs are listed by this time.
+    pub(crate) run_at: Micros,
+    pub(crate) id: JobId,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.run_at.0, self.id)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = &'static str;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Cursor, &'static str> {
+        let read = || {
+            let (run_at, id) = text.split_once('.')?;
+            Some(Cursor {
+                run_at: Micros(run_at.parse().ok()?),
+                id: JobId(id.parse().ok()?),
+            })
+        };
+        read().ok_or("no place in a list of jobs")
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> String {
+        cursor.to_string()
+    }
+}
+
+impl TryFrom<String> for Cursor {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Cursor, &'static str> {
+        text.parse()
+    }
+}
+
 /// The data of a job, which also selects its handler.
 ///
 /// # Examples
@@ -198,4 +269,14 @@ pub struct Record {
     pub started_at: Option<Micros>,
     /// When it was done, died or was cancelled.
     pub finished_at: Option<Micros>,
+}
+
+impl Record {
+    /// Returns the place of the job in a list, after which the next page begins.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            run_at: self.run_at,
+            id: self.id,
+        }
+    }
 }

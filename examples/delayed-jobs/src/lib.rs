@@ -77,7 +77,7 @@ pub use enqueue::{Enqueue, EnqueueError};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use handler::CompleteError;
 pub use handler::Job;
-pub use job::{DEFAULT_QUEUE, JobId, Payload, Priority, Record, State, TryError};
+pub use job::{Cursor, DEFAULT_QUEUE, JobId, Payload, Priority, Record, State, TryError};
 pub use limit::Limit;
 pub use metrics::{Metrics, Snapshot};
 pub use queue::{AskError, Queue, ScheduleError};

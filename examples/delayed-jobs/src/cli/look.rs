@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use delayed_jobs::{
-    Change, Enqueued, Filter, JobId, Limit, Micros, Queue, Record, State, TryError, Unique,
+    AskError, Change, Enqueued, Filter, JobId, Limit, Micros, Queue, Record, State, TryError,
+    Unique,
 };
 
 use super::args;
@@ -66,10 +67,17 @@ fn filter(queue: &Queue, those: args::Those) -> Filter {
 }
 
 pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
+    let after = match args.after.map(JobId) {
+        Some(id) => {
+            let job = queue.job(id).await?;
+            Some(job.ok_or(AskError::Unknown(id))?.cursor())
+        }
+        None => None,
+    };
     let filter = Filter {
         limit: args.limit,
         longest: Some(0),
-        after: args.after.map(JobId),
+        after,
         ..filter(queue, args.those)
     };
     let jobs = queue.list(filter).await?;

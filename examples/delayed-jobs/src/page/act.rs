@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Refusal, Shown, Wanted};
 use super::overview::queue_views;
-use crate::job::{JobId, State as JobState};
+use crate::job::{Cursor, JobId, State as JobState};
 use crate::limit::Limit;
 use crate::queue::AskError;
 use crate::store::{Change, Filter};
@@ -83,7 +83,7 @@ pub(super) async fn delete(
 pub(super) struct Changed {
     jobs: u64,
     more: bool,
-    after: Option<JobId>,
+    after: Option<Cursor>,
 }
 
 /// Changes what a search shows, and all that it would show on its next pages.
@@ -137,20 +137,18 @@ async fn change_found(
     mut wanted: Wanted,
 ) -> Result<Changed, Refusal> {
     let begun = Instant::now();
-    // A pending job that is deleted has no time any more after which the next step could continue.
-    let starts_over = change == Change::Delete && wanted.state == Some(JobState::Pending);
-    if starts_over {
-        wanted.after = None;
-    }
     let mut found = Vec::new();
-    let mut more = true;
-    while more && found.len() < LOT && begun.elapsed() < LONG / 2 {
+    let mut changed = Changed {
+        more: true,
+        ..Changed::default()
+    };
+    while changed.more && found.len() < LOT && begun.elapsed() < LONG / 2 {
         let page = shown.found(&wanted).await?;
         found.extend(page.jobs.into_iter().map(|job| job.id));
-        wanted.after = page.next.map(|JobId(id)| id);
-        more = page.next.is_some();
+        wanted.after = page.next;
+        changed.after = page.next;
+        changed.more = page.next.is_some();
     }
-    let mut changed = Changed::default();
     for id in found {
         let one = Filter {
             id: Some(id),
@@ -160,8 +158,6 @@ async fn change_found(
         };
         changed.jobs += shown.queue.change(change, one).await?;
     }
-    changed.more = more && (!starts_over || changed.jobs > 0);
-    changed.after = wanted.after.map(JobId).filter(|_| !starts_over);
     Ok(changed)
 }
 

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::Redact;
 use super::overview::{self, Overview, Row, Shared, cut, row};
 use super::prometheus;
-use crate::job::{JobId, Record, State as JobState};
+use crate::job::{Cursor, JobId, Record, State as JobState};
 use crate::metrics::{Metrics, Snapshot};
 use crate::queue::{AskError, Queue, ScheduleError};
 use crate::store::{Filter, Found, Search, StoreError};
@@ -60,7 +60,7 @@ impl Shown {
     pub(super) async fn found(&self, wanted: &Wanted) -> Result<Found, StoreError> {
         if !wanted.is_search() {
             let jobs = self.queue.list(wanted.filter(PAGE)).await?;
-            let next = jobs.last().map(|job| job.id);
+            let next = jobs.last().map(Record::cursor);
             let next = next.filter(|_| jobs.len() == PAGE);
             return Ok(Found { jobs, next });
         }
@@ -115,8 +115,8 @@ pub(super) struct Wanted {
     pub(super) text: Option<String>,
     /// Enqueued within the last N seconds.
     within: Option<u32>,
-    /// The last job of the page before.
-    pub(super) after: Option<i64>,
+    /// The end of the page before.
+    pub(super) after: Option<Cursor>,
 }
 
 impl Wanted {
@@ -128,7 +128,7 @@ impl Wanted {
             queue: self.queue.clone(),
             kind: self.kind.clone(),
             key: self.key.clone(),
-            after: self.after.map(JobId),
+            after: self.after,
             limit,
             longest: Some(0),
             ..Filter::default()
@@ -156,11 +156,11 @@ pub(super) struct Hit {
     key: Option<String>,
 }
 
-/// One page of jobs, and after which job the next one begins.
+/// One page of jobs, and where the next one begins.
 #[derive(Serialize)]
 pub(super) struct Hits {
     jobs: Vec<Hit>,
-    next: Option<JobId>,
+    next: Option<Cursor>,
 }
 
 pub(super) async fn jobs(

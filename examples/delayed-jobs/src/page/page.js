@@ -87,7 +87,7 @@ function showDetail(job) {
   if (!byId("detail").open) byId("detail").showModal();
 }
 
-// What was searched for last, and after which job the next page begins.
+// What was searched for last, and where the next page begins.
 let searched = null;
 let after = null;
 

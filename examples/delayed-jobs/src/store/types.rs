@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::job::{JobId, Priority, Record, State};
+use crate::job::{Cursor, JobId, Priority, Record, State};
 use crate::time::Micros;
 use crate::unique::UniqueWhile;
 
@@ -301,8 +301,9 @@ pub struct Filter {
     pub key: Option<String>,
     /// Only jobs that ended before this time, and whose key is not kept longer.
     pub ended_before: Option<Micros>,
-    /// Only jobs that come after this one in the order of a list, for the next page.
-    pub after: Option<JobId>,
+    /// Only jobs that come after this place in a list, for the next page: that of the last job of a page
+    /// ([`Record::cursor`]), or of a search ([`Found::next`]).
+    pub after: Option<Cursor>,
     /// The maximum number of jobs.
     pub limit: usize,
     /// The maximum length of payloads and outputs, in characters: longer ones are returned cut. Without it they are whole.
@@ -327,8 +328,8 @@ pub struct Search {
 pub struct Found {
     /// The jobs.
     pub jobs: Vec<Record>,
-    /// The job after which the search continues; `None` if all were read.
-    pub next: Option<JobId>,
+    /// The place after which the search continues; `None` if all were read.
+    pub next: Option<Cursor>,
 }
 
 /// A change of many jobs.

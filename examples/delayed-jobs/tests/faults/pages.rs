@@ -185,8 +185,8 @@ async fn what_is_redacted_is_neither_found_nor_changed_by_what_it_says() {
             if changed["more"] == json!(false) {
                 return all;
             }
-            after = match changed["after"].as_i64() {
-                Some(id) => format!("&after={id}"),
+            after = match changed["after"].as_str() {
+                Some(place) => format!("&after={place}"),
                 None => String::new(),
             };
         }
@@ -320,8 +320,8 @@ async fn a_change_of_what_was_found_reaches_all_of_it() {
             let changed: serde_json::Value = serde_json::from_str(body).expect("JSON");
             all += changed["jobs"].as_u64().expect("a number");
             more = changed["more"] == json!(true);
-            after = match changed["after"].as_i64() {
-                Some(id) => format!("&after={id}"),
+            after = match changed["after"].as_str() {
+                Some(place) => format!("&after={place}"),
                 None => String::new(),
             };
         }

@@ -249,6 +249,7 @@ async fn jobs_are_cancelled_retried_and_deleted_by_their_ids_or_by_what_they_are
         &["delete"][..],
         &["delete", "1"],
         &["retry", "2", "--queue", "a"],
+        &["ls", "--state", "pending", "--after", "99"],
     ] {
         let output = program(&[&["--database", &path], args].concat());
         assert!(!output.status.success(), "{args:?}: {}", said(&output));

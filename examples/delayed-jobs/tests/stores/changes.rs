@@ -94,7 +94,7 @@ pub(crate) async fn a_change_may_begin_after_a_job(store: Opened) {
     }
     // In a list of all states the latest job comes first.
     let rest = Filter {
-        after: Some(all[1]),
+        after: Some(cursor(&store, all[1]).await),
         ..Filter::default()
     };
     let list = store.list(rest.clone()).await.expect("a list");
@@ -190,7 +190,7 @@ pub(crate) async fn many_jobs_are_retried_by_a_filter(store: Opened) {
     assert_eq!(all, [dead, cancelled]);
     let waiting = Filter {
         state: Some(State::Pending),
-        after: Some(pending),
+        after: Some(cursor(&store, pending).await),
         ..Filter::default()
     };
     assert_eq!(changed(&store, Change::Retry, waiting).await, [later]);

@@ -96,11 +96,50 @@ pub(crate) async fn a_list_has_pages(store: Opened) {
         };
         let whole = page(None, 9).await;
         let first = page(None, 2).await;
-        let second = page(first.last().copied(), 2).await;
-        let third = page(second.last().copied(), 2).await;
+        let second = page(Some(cursor(&store, first[1]).await), 2).await;
+        let third = page(Some(cursor(&store, second[1]).await), 2).await;
         assert_eq!([first, second, third].concat(), whole);
         assert_eq!(whole.len(), 5);
     }
+}
+
+pub(crate) async fn a_page_begins_where_a_job_was_though_that_was_moved_or_deleted(store: Opened) {
+    let mut ids = Vec::new();
+    for run_at in [10, 20, 30, 40] {
+        ids.push(put(&store, job(run_at)).await.id());
+    }
+    let list = async |state, after| {
+        let filter = Filter {
+            state,
+            after: Some(after),
+            ..Filter::default()
+        };
+        let search = Search {
+            filter: filter.clone(),
+            text: String::new(),
+            since: T(0),
+            most: 9,
+        };
+        let listed = store.list(filter).await.expect("a list");
+        let found = store.search(search).await.expect("found");
+        assert_eq!(found.jobs, listed);
+        listed.iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    let second = cursor(&store, ids[1]).await;
+    let as_text = second.to_string().parse::<Cursor>();
+    assert_eq!(as_text, Ok(second));
+    let pending = Some(State::Pending);
+    // It is due at once.
+    store.retry(ids[1], T(1)).await.expect("an answer");
+    assert_eq!(list(pending, second).await, [ids[2], ids[3]]);
+    let this = Filter {
+        id: Some(ids[1]),
+        ..Filter::default()
+    };
+    let deleted = store.change(Change::Delete, this, T(1)).await;
+    assert_eq!(deleted.expect("an answer"), [ids[1]]);
+    assert_eq!(list(pending, second).await, [ids[2], ids[3]]);
+    assert_eq!(list(None, second).await, [ids[0]]);
 }
 
 pub(crate) async fn workers_are_seen_while_they_live(store: Opened) {

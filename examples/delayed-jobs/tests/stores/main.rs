@@ -18,8 +18,8 @@ use delayed_jobs::store::{
     ScheduleSpec, Slot, Store, Suspects, UniqueKey, Verdict, open_postgres, open_sqlite,
 };
 use delayed_jobs::{
-    EnqueueError, Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, Queue, QueueRow,
-    Search, State, UniqueWhile, WorkerRow,
+    Cursor, EnqueueError, Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, Queue,
+    QueueRow, Search, State, UniqueWhile, WorkerRow,
 };
 
 use after::*;
@@ -128,6 +128,7 @@ promises![
     many_jobs_are_retried_by_a_filter,
     many_jobs_are_deleted_by_a_filter,
     a_list_has_pages,
+    a_page_begins_where_a_job_was_though_that_was_moved_or_deleted,
     a_search_looks_at_so_many_jobs_and_tells_where_to_go_on,
     a_text_with_a_zero_byte_is_in_no_job,
     a_search_always_gets_further,
@@ -239,6 +240,11 @@ async fn state(store: &Opened, id: JobId) -> State {
         .expect("an answer")
         .expect("a job")
         .state
+}
+
+async fn cursor(store: &Opened, id: JobId) -> Cursor {
+    let record = store.get(id).await.expect("an answer").expect("a job");
+    record.cursor()
 }
 
 fn ids(claimed: &[Claimed]) -> Vec<JobId> {

@@ -4,7 +4,7 @@ use super::super::StoreError;
 use super::super::types::{Change, Filter, Search};
 use super::text::{CANCEL_MANY, RETRY_MANY, holds_key};
 use super::value::{Row, Value};
-use crate::job::{JobId, Priority, Record, State};
+use crate::job::{Cursor, Priority, Record, State};
 use crate::time::Micros;
 
 pub(super) const COLUMNS: &str = "\
@@ -128,16 +128,14 @@ impl Builder {
             let ended = "/*sqlite max *//*postgres greatest */(finished_at, held_until)";
             self.push(&format!(" and {ended} < $"), before);
         }
-        if let Some(JobId(after)) = filter.after {
-            self.push(
-                match filter.state {
-                    Some(State::Pending) => {
-                        " and (run_at + 0, id) > (select run_at + 0, id from delayed_jobs where id = $)"
-                    }
-                    _ => " and id < $",
-                },
-                after,
-            );
+        if let Some(Cursor { run_at, id }) = filter.after {
+            match filter.state {
+                Some(State::Pending) => {
+                    self.push(" and (run_at + 0, id) > ($", run_at);
+                    self.push(", $)", id);
+                }
+                _ => self.push(" and id < $", id),
+            }
         }
     }
 
@@ -176,14 +174,14 @@ fn order(filter: &Filter) -> &'static str {
     }
 }
 
-/// Builds the statement that searches the first jobs of a list. Each row begins with the last job that it looks at if it
-/// reaches its limit, then has the id of a job that was found, and its columns. These are null in a single row if none was
-/// found. Two statements would see different lists, and a search would skip the jobs by which they differ.
+/// Builds the statement that searches the first jobs of a list. Each row begins with the place of the last job that it looks
+/// at if it reaches its limit, then has the id of a job that was found, and its columns. These are null in a single row if
+/// none was found. Two statements would see different lists, and a search would skip the jobs by which they differ.
 pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     let filter = &search.filter;
     let mut first = in_order(filter, COLUMNS, Vec::new());
     first.limit(search.most);
-    let mut last = in_order(filter, "id", first.values);
+    let mut last = in_order(filter, "run_at as last_at, id as last_id", first.values);
     last.limit(1);
     last.push(
         " offset $",
@@ -193,7 +191,7 @@ pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     let columns = columns(filter, &mut values);
     let mut found = Builder {
         sql: format!(
-            "select last_id, found.id, found.* from (select ({last}) as last_id) as last_one
+            "select last_at, last_id, found.id, found.* from (select 1) as one left join ({last}) as last_one on 1 = 1
             left join (select {columns} from ({first}) as first_ones where"
         ),
         values,
@@ -322,7 +320,10 @@ pub(super) fn all() -> Vec<String> {
     let of = |state, key: bool, page: bool| Filter {
         state,
         key: key.then(|| "k".to_owned()),
-        after: page.then_some(JobId(1)),
+        after: page.then_some(Cursor {
+            run_at: Micros(1),
+            id: crate::job::JobId(1),
+        }),
         ..Filter::default()
     };
     let mut all = Vec::new();

@@ -22,7 +22,7 @@ use super::text::{
 };
 use super::transaction::enqueue;
 use super::value::{Row, Value, values};
-use crate::job::{JobId, Priority, Record};
+use crate::job::{Cursor, JobId, Priority, Record};
 use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
@@ -362,13 +362,17 @@ impl<D: Database> Store for Sql<D> {
             let (mut jobs, mut next) = (Vec::new(), None);
             for mut row in rows {
                 // A job of any age may have been replaced since, so the search goes on to the last one.
-                next = row.maybe_int()?.map(JobId);
+                let last = row.maybe_int()?.zip(row.maybe_int()?);
+                next = last.map(|(run_at, id)| Cursor {
+                    run_at: Micros(run_at),
+                    id: JobId(id),
+                });
                 if row.maybe_int()?.is_some() {
                     jobs.push(record(row)?);
                 }
             }
             if jobs.len() >= search.filter.limit {
-                next = jobs.last().map(|job| job.id);
+                next = jobs.last().map(Record::cursor);
             }
             Ok(Found { jobs, next })
         })
