@@ -102,8 +102,12 @@ impl Database for Postgres {
         })
     }
 
-    fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool> {
-        Box::pin(self.finisher.ask(End { values, purpose }))
+    fn finish(&self, values: Vec<Value>, purpose: Purpose, soon: bool) -> Answer<'_, bool> {
+        Box::pin(self.finisher.ask(End {
+            values,
+            purpose,
+            soon,
+        }))
     }
 
     const ROWS: usize = 10_000;

@@ -450,7 +450,7 @@ impl Database for Threads {
     }
 
     /// The writer commits statements together in any case, so combining the ends here would gain nothing.
-    fn finish(&self, values: Vec<Value>, _: Purpose) -> Answer<'_, bool> {
+    fn finish(&self, values: Vec<Value>, _: Purpose, _: bool) -> Answer<'_, bool> {
         let finished = self.query(Purpose::Write, sql::FINISH, values);
         Box::pin(async move {
             let Some(mut row) = finished.await?.pop() else {

@@ -433,6 +433,7 @@ impl Life {
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| Engine {
             name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: Arc::clone(&worker.site.store),
+            site: Arc::clone(&worker.site),
             started_at: clock.now(),
             clock,
             outage: Outage::new(worker.settings.lease),

@@ -23,6 +23,7 @@ use super::outage::Outage;
 use super::run::{self, Stops};
 use super::schedule::Schedule;
 use super::settings::{RESCAN, Settings};
+use super::site::Site;
 use crate::handler::Handlers;
 use crate::job::{JobId, State};
 use crate::lock::lock;
@@ -98,6 +99,8 @@ struct Held {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(super) name: String,
+    /// The other workers on the store in this process.
+    pub(super) site: Arc<Site>,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
     /// The time at which the worker started.
@@ -728,7 +731,7 @@ impl Engine {
         let due = slot.slot;
         if self.in_time(self.store.fill_slot(slot)).await? {
             // No job has this id. The hint only says when to look.
-            self.hint_for(schedule.queue, JobId(-1 - at as i64), due);
+            self.site.hint(schedule.queue, JobId(-1 - at as i64), due);
         }
         Ok(due)
     }
@@ -866,6 +869,7 @@ impl Engine {
             }
         };
         let _ = timeout(RELEASE, all).await;
+        self.site.request_claims();
         let left = self.held.stopped().len();
         if left > 0 {
             tracing::warn!(

@@ -148,7 +148,8 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
                 log_end(&job, &verdict, took);
             }
             if let Verdict::Retry { at, .. } | Verdict::Snoozed { at } = verdict {
-                engine.hint(lane, job.lease.id, at);
+                let queue = &engine.lanes[lane].queue;
+                engine.site.hint(queue, job.lease.id, at);
             }
         }
         engine.release_slot(lane, job.lease);

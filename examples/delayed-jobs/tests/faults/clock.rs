@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use delayed_jobs::store::{Claim, Ended, Suspects, Verdict};
-use delayed_jobs::{Change, Enqueued, Filter, Limit, Micros, OnDuplicate, State, Unique, testkit};
+use delayed_jobs::{
+    Change, Enqueued, Failure, Filter, Handling, Limit, Micros, OnDuplicate, Retry, State, Unique,
+    testkit,
+};
 use tokio::time::{advance, sleep, timeout};
 
 use super::wrapped::{When, Wrapped};
@@ -70,6 +73,84 @@ async fn a_replaced_job_is_not_late_on_the_testkits_far_clock() {
     let (summary, ()) = tokio::join!(run, moving);
     assert_eq!(summary.expect("a run").max, 0);
     assert_eq!(log.lines(), [(21_000, 2, 1)]);
+}
+
+/// Two workers of one process, which have one slot each and learn of changes only by looking. A worker looks when it starts,
+/// and 2.5 s later. The first note ends as `first` says. It takes so long that its worker holds only one job per slot.
+async fn second_run_of_two_workers(
+    first: impl Fn() -> Result<(), Failure> + Clone + Send + Sync + 'static,
+) -> Vec<(u64, u32, u32)> {
+    let memory = testkit::queue();
+    let (queue, log) = (Wrapped::deaf(memory.store()), Log::new());
+    let worker = || {
+        let (seen, first) = (log.clone(), first.clone());
+        let again = Handling::default().retry(Retry::fixed(SECOND).without_jitter());
+        let worker = queue.worker().concurrency("default", 1);
+        let worker = worker.register_with(again, move |job: Job<Note>| {
+            let is_first = seen.lines().is_empty();
+            seen.note(&job);
+            let first = first.clone();
+            async move {
+                sleep(50 * MILLI).await;
+                if is_first { first() } else { Ok(()) }
+            }
+        });
+        worker.register(|job: Job<Other>| async move {
+            sleep(job.payload.0 * MILLI).await;
+            Ok(())
+        })
+    };
+    let other = async |millis| {
+        let job = queue.enqueue(Other(millis)).await;
+        job.expect("enqueued");
+    };
+    let work = async {
+        sleep(100 * MILLI).await;
+        other(500).await;
+        sleep(100 * MILLI).await;
+        put(&queue, 1).await;
+        sleep(100 * MILLI).await;
+        other(60_000).await;
+        sleep(4 * SECOND).await;
+    };
+    beside(worker(), async { drop(beside(worker(), work).await) }).await;
+    log.lines()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_due_again_soon_starts_in_time_on_another_worker() {
+    for verdict in ["a retry", "a snooze"] {
+        let lines = second_run_of_two_workers(move || match verdict {
+            "a retry" => Err(Failure::new("again")),
+            _ => Err(Failure::snooze(SECOND)),
+        });
+        let times: Vec<_> = lines.await.into_iter().map(|(at, ..)| at).collect();
+        assert_eq!(times, [200, 1250], "{verdict}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_given_back_starts_at_once_on_another_worker() {
+    let memory = testkit::queue();
+    let (queue, log) = (Wrapped::deaf(memory.store()), Log::new());
+    let seen = log.clone();
+    let endless = queue.worker().grace(Duration::ZERO);
+    let endless = endless.register(move |job: Job<Note>| {
+        seen.note(&job);
+        std::future::pending()
+    });
+    let first = beside(endless, async {
+        put(&queue, 1).await;
+        sleep(SECOND).await;
+    });
+    let second = async {
+        sleep(SECOND / 2).await;
+        beside(noting(&queue, &log), sleep(4 * SECOND)).await;
+    };
+    tokio::join!(first, second);
+    let times: Vec<_> = log.lines().into_iter().map(|(at, ..)| at).collect();
+    // Its next look is at three seconds.
+    assert_eq!(times, [0, 1000]);
 }
 
 #[tokio::test(start_paused = true)]

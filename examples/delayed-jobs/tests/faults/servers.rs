@@ -556,6 +556,45 @@ async fn a_transaction_tells_of_a_job_only_if_it_is_due_soon() {
     support::until("it is told", || async { seen() > before }).await;
 }
 
+/// An idle worker of another process would find it only when it looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_due_again_soon_is_told_of() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let listener = sqlx::postgres::PgListener::connect(&database).await;
+    let mut listener = listener.expect("a connection");
+    listener.listen("delayed_jobs").await.expect("it listens");
+    let mut client = support::client(&database).await;
+    // The process itself does not notify of these.
+    let insert = "insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at)
+        select 'note', 'default', '1', 1, 0, 0 from generate_series(1, 5)";
+    support::execute(&mut client, insert).await;
+    let claimed = queue.store().claim(claim(5)).await.expect("a claim").jobs;
+    let now = queue.store().clock().now();
+    let retry = |wait| Verdict::Retry {
+        at: now.after(wait),
+        error: "x".to_owned(),
+    };
+    let done = Verdict::Done { output: None };
+    for (job, verdict) in claimed.iter().zip([done, retry(60 * SECOND)]) {
+        assert!(ended(&queue, job, verdict).await.expect("an answer"));
+        support::execute(&mut client, "notify delayed_jobs, 'nothing before this'").await;
+        let first = listener.recv().await.expect("a notification");
+        assert_eq!(first.payload(), "nothing before this");
+    }
+    let snoozed = Verdict::Snoozed {
+        at: now.after(SECOND),
+    };
+    let soon = [retry(SECOND), snoozed, Verdict::Released];
+    for (job, verdict) in claimed[2..].iter().zip(soon) {
+        let words = format!("{verdict:?}");
+        assert!(ended(&queue, job, verdict).await.expect("an answer"));
+        let told = timeout(30 * SECOND, listener.recv()).await;
+        assert!(told.is_ok(), "nobody was told of {words}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_notifies_seldom_however_many_jobs_it_enqueues_at_once() {
     let Some((database, queue)) = opened().await else {

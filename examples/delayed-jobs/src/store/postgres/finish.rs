@@ -17,6 +17,7 @@ pub(super) struct End {
     /// The parameters of [`FINISH`].
     pub(super) values: Vec<Value>,
     pub(super) purpose: Purpose,
+    pub(super) soon: bool,
 }
 
 /// The id of a job, and the number of the claim: the same job may occur twice, with an old claim and with a new one.
@@ -38,11 +39,14 @@ impl Combine for End {
     const LINGER: Option<Duration> = Some(Duration::from_millis(1));
 
     async fn run(pool: &Pool, ends: &[&End]) -> Result<Vec<bool>, StoreError> {
-        static SQL: LazyLock<String> = LazyLock::new(statement);
+        static SQL: LazyLock<[String; 2]> = LazyLock::new(|| [false, true].map(statement));
+        let soon = ends.iter().any(|end| end.soon);
         let purpose = Purpose::of_all(ends.iter().map(|end| end.purpose));
         let values = ends.iter().map(|end| end.values.clone()).collect();
         let arguments = columns(values, COLUMNS.map(|(_, is_text)| is_text).into_iter())?;
-        let rows = pool.query(purpose, &SQL, arguments).await?;
+        let rows = pool
+            .query(purpose, &SQL[usize::from(soon)], arguments)
+            .await?;
         let claim = |mut row: Row| (as_int(row.0.next()), as_int(row.0.next()));
         let written: HashSet<Claim> = rows.into_iter().map(claim).collect();
         let is_written = |end: &&End| written.contains(&end.claim());
@@ -69,10 +73,10 @@ const COLUMNS: [(&str, bool); 8] = [
     ("e_output", true),
 ];
 
-/// Returns [`FINISH`] for many jobs. Rows are locked in the order of their ids, as by a renewal, so that the two cannot
-/// deadlock. Each end is joined to its row only once, since a planner that does not know their number would otherwise
-/// compare every end with every row.
-fn statement() -> String {
+/// Returns [`FINISH`] for many jobs. Other workers are notified if one of them is due again `soon`. Rows are locked in the
+/// order of their ids, as by a renewal, so that the two cannot deadlock. Each end is joined to its row only once, since a
+/// planner that does not know their number would otherwise compare every end with every row.
+fn statement(soon: bool) -> String {
     let mut one = FINISH.to_owned();
     for (number, (name, _)) in (1..).zip(COLUMNS) {
         one = one.replace(&format!("${number}"), name);
@@ -82,6 +86,7 @@ fn statement() -> String {
         .map_or(one.as_str(), |(set, _)| set);
     let names = COLUMNS.map(|(name, _)| name).join(", ");
     let lists = lists(COLUMNS.into_iter());
+    let tell = if soon { " /*tell */" } else { "" };
     format!(
         "with held as materialized (
             select ends.* from unnest({lists}) as ends({names})
@@ -92,6 +97,6 @@ fn statement() -> String {
         {set}
         from held
         where delayed_jobs.id = e_id and delayed_jobs.claim = e_claim /*relax and */
-        returning delayed_jobs.id, delayed_jobs.claim"
+        returning delayed_jobs.id, delayed_jobs.claim{tell}"
     )
 }

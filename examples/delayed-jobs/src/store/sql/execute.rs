@@ -73,8 +73,9 @@ pub(in crate::store) trait Database:
         Box::pin(ready(Ok(0)))
     }
 
-    /// Runs [`FINISH`], together with others in one statement if that is cheaper.
-    fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool> {
+    /// Runs [`FINISH`], together with others in one statement if that is cheaper. Other workers are notified if the job is
+    /// due again `soon`.
+    fn finish(&self, values: Vec<Value>, purpose: Purpose, _soon: bool) -> Answer<'_, bool> {
         let finished = self.query(purpose, FINISH, values);
         Box::pin(async { Ok(!finished.await?.is_empty()) })
     }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::super::types::{
     Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Found, Lease, Lot, NewJob,
-    QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Search, Slot, Suspects, WorkerRow,
+    QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Search, Slot, Suspects, Verdict, WorkerRow,
 };
 use super::super::{Answer, Store, StoreError};
 use super::execute::{Database, Purpose, Text, one};
@@ -42,6 +42,9 @@ const HELD_BACK: Duration = Duration::from_millis(100);
 /// Jobs that are due later than this need no notification: every worker looks again before they are due.
 const SOON: Duration = Duration::from_secs(60);
 
+/// The same for jobs that are retried: most of them are due within a minute, and workers look every 2.5 s.
+const SOON_AGAIN: Duration = Duration::from_secs(5);
+
 /// The maximum number of jobs in one statement if some of them come after others. A trigger runs for each of these, and
 /// ten thousand would not be inserted within the timeout of a statement.
 const WAITING_ROWS: usize = 1000;
@@ -49,6 +52,16 @@ const WAITING_ROWS: usize = 1000;
 /// Returns whether other workers are to be notified of a job that is enqueued now.
 pub(in crate::store) fn is_soon(job: &NewJob, now: Micros) -> bool {
     job.run_at <= now.after(SOON)
+}
+
+/// Returns whether other workers are to be notified of a job that is pending again. Its own worker may have no slot for it
+/// when it is due, or may be shutting down.
+fn is_soon_again(ended: &Ended) -> bool {
+    match ended.verdict {
+        Verdict::Retry { at, .. } | Verdict::Snoozed { at } => at <= ended.at.after(SOON_AGAIN),
+        Verdict::Released => true,
+        Verdict::Done { .. } | Verdict::Dead { .. } | Verdict::Cancelled => false,
+    }
 }
 
 #[allow(private_bounds, reason = "none of these methods is public")]
@@ -249,7 +262,8 @@ impl<D: Database> Store for Sql<D> {
             true => Purpose::Relaxed,
             false => Purpose::Write,
         };
-        self.database.finish(values_of_end(ended), purpose)
+        let soon = is_soon_again(&ended);
+        self.database.finish(values_of_end(ended), purpose, soon)
     }
 
     fn renew(&self, leases: Vec<Lease>, until: Micros) -> Answer<'_, Vec<JobId>> {
