@@ -87,6 +87,7 @@ on_both![
     a_job_whose_transaction_was_not_committed_is_not_done,
     the_testkit_drains_a_database_too,
     a_job_that_was_lost_cannot_be_ended_in_a_transaction,
+    a_job_that_was_lost_before_its_transaction_was_committed_is_not_done,
     a_row_that_another_program_inserts_is_a_job,
     a_schema_from_the_future_or_from_long_ago_is_refused,
     a_row_that_comes_after_others_needs_no_time_of_its_own,
@@ -425,6 +426,31 @@ async fn a_job_that_was_lost_cannot_be_ended_in_a_transaction(database: Database
     assert_eq!(refused.recv().await, Some(true));
     running.end().await;
     assert_eq!(effects(&database.address).await, 0);
+}
+
+async fn a_job_that_was_lost_before_its_transaction_was_committed_is_not_done(database: Database) {
+    let queue = database.open().await;
+    run_sql(&database.address, "create table effects (note bigint)").await;
+    queue.enqueue(Note(1)).await.expect("enqueued");
+    let address = database.address.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        let address = address.clone();
+        async move {
+            complete(&address, &job, false).await?;
+            // As if another worker had claimed it.
+            run_sql(&address, "update delayed_jobs set claim = claim + 1").await;
+            Ok(())
+        }
+    });
+    let metrics = worker.metrics();
+    let running = spawn(worker);
+    let has_ended = || async {
+        let counts = metrics.snapshot();
+        counts.lost + counts.done > 0
+    };
+    support::until("the run has ended", has_ended).await;
+    let counts = running.end().await;
+    assert_eq!((counts.done, counts.lost), (0, 1), "{counts:?}");
 }
 
 /// The worker has no hint for the callback: another process has enqueued it, and it was never due until the cancel.

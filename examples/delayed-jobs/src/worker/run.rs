@@ -18,9 +18,10 @@ use super::error_text::{drop_quietly, error_text, panic_text};
 use super::outage::with_jitter;
 use super::settings::Settings;
 use crate::handler::{Context, Output};
+use crate::job::State;
 use crate::metrics::Outcome;
 use crate::retry::{Failure, Next};
-use crate::store::{Claimed, Ended, Lease, Verdict};
+use crate::store::{Claimed, Ended, Filter, Lease, StoreError, Verdict};
 
 /// The ways to stop a run from outside.
 #[derive(Clone, Debug, Default)]
@@ -304,13 +305,16 @@ async fn conclude(
     let mut is_unanswered = false;
     let mut wait = Duration::ZERO;
     loop {
-        match engine.in_time(engine.store.finish(ended.clone())).await {
-            Ok(is_written) => {
+        let write = async {
+            let is_written = engine.in_time(engine.store.finish(ended.clone())).await?;
+            let may_be_done = !is_written && stops.completed.load(Ordering::SeqCst);
+            Ok((is_written, may_be_done && is_done(engine, job).await?))
+        };
+        match write.await {
+            Ok((is_written, is_committed)) => {
                 let (verdict, outcome) = match is_written {
                     // The handler has committed its transaction, so the job is done, whatever the handler returned.
-                    false if stops.completed.load(Ordering::SeqCst) => {
-                        (Verdict::Done { output: None }, Outcome::Done)
-                    }
+                    false if is_committed => (Verdict::Done { output: None }, Outcome::Done),
                     // Within the lease it is an earlier call that has written the end, and whose answer was lost.
                     false if !is_unanswered || begun.elapsed() >= lease => {
                         tracing::warn!(job = %job.lease.id, "another worker has the job by now");
@@ -340,4 +344,16 @@ async fn conclude(
             }
         }
     }
+}
+
+/// Returns whether a job that its handler may have ended in a transaction is done. Otherwise its lease was lost. A job that
+/// was deleted since was done.
+async fn is_done(engine: &Engine, job: &Claimed) -> Result<bool, StoreError> {
+    let this = Filter {
+        id: Some(job.lease.id),
+        longest: Some(0),
+        ..Filter::default()
+    };
+    let found = engine.in_time(engine.store.list(this)).await?;
+    Ok(found.iter().all(|job| job.state == State::Done))
 }
