@@ -82,7 +82,6 @@ on_both![
     the_jobs_of_a_lost_worker_are_taken_over,
     limits_hold_over_two_workers,
     jobs_that_end_at_once_let_the_next_one_go_and_only_once,
-    a_job_that_is_let_go_by_a_cancel_is_not_late,
     a_job_ends_with_the_transaction_of_its_handler,
     a_job_whose_transaction_was_not_committed_is_not_done,
     the_testkit_drains_a_database_too,
@@ -451,29 +450,6 @@ async fn a_job_that_was_lost_before_its_transaction_was_committed_is_not_done(da
     support::until("the run has ended", has_ended).await;
     let counts = running.end().await;
     assert_eq!((counts.done, counts.lost), (0, 1), "{counts:?}");
-}
-
-/// The worker has no hint for the callback: another process has enqueued it, and it was never due until the cancel.
-async fn a_job_that_is_let_go_by_a_cancel_is_not_late(database: Database) {
-    let (queue, other) = (database.open().await, database.open().await);
-    let starts = Starts::default();
-    let running = spawn(noting(&queue, &starts));
-    for n in 0..3 {
-        let hour = Duration::from_secs(3600);
-        let job = other.enqueue(Note(99)).after(hour).await;
-        let job = job.expect("enqueued").id();
-        let callback = other.enqueue(Note(n)).after_ended([job]);
-        callback.after(1000 * MILLI).await.expect("enqueued");
-        // The worker looks at the store because of these two, and then not for some time.
-        sleep(300 * MILLI).await;
-        queue.cancel(job).await.expect("granted");
-        until_done(&queue, u64::from(n) + 1).await;
-    }
-    running.end().await;
-    let starts = starts.lock().expect("no panic");
-    let late = starts.iter().map(|(_, began, due)| began.since(*due));
-    let least = late.min().expect("three starts");
-    assert!(least < Duration::from_secs(1), "at best {least:?} late");
 }
 
 /// Each of many jobs waits for two that end at about the same moment, on two workers.

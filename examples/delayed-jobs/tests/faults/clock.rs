@@ -75,6 +75,35 @@ async fn a_replaced_job_is_not_late_on_the_testkits_far_clock() {
     assert_eq!(log.lines(), [(21_000, 2, 1)]);
 }
 
+/// The worker has no hint for the callback: another process has enqueued it, and it was never due until the other job ended.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_waits_for_one_that_is_cancelled_or_deleted_starts_in_time() {
+    for end in ["a cancel", "a cancel of many", "a delete"] {
+        let other = testkit::queue();
+        let (queue, log) = (Wrapped::deaf(other.store()), Log::new());
+        beside(noting(&queue, &log), async {
+            // The worker has looked, and looks again in 2.5 s.
+            sleep(100 * MILLI).await;
+            let job = other.enqueue(Note(1)).after(3600 * SECOND).await;
+            let job = job.expect("enqueued").id();
+            let callback = other.enqueue(Note(2)).after_ended([job]);
+            callback.after(SECOND).await.expect("enqueued");
+            let this = Filter {
+                id: Some(job),
+                ..Filter::default()
+            };
+            match end {
+                "a cancel" => drop(queue.cancel(job).await.expect("granted")),
+                "a cancel of many" => drop(queue.change(Change::Cancel, this).await),
+                _ => drop(queue.change(Change::Delete, this).await),
+            }
+            sleep(9 * SECOND).await;
+        })
+        .await;
+        assert_eq!(log.lines(), [(1100, 2, 1)], "after {end}");
+    }
+}
+
 /// Two workers of one process, which have one slot each and learn of changes only by looking. A worker looks when it starts,
 /// and 2.5 s later. The first note ends as `first` says. It takes so long that its worker holds only one job per slot.
 async fn second_run_of_two_workers(
