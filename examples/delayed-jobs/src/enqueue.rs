@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::job::{JobId, Priority};
 use crate::queue::Queue;
-use crate::store::{After, Enqueued, NewJob, StoreError, UniqueKey};
+use crate::store::{After, Enqueued, NewJob, StoreError};
 use crate::time::Micros;
 use crate::unique::Unique;
 
@@ -273,9 +273,8 @@ impl<'a> Enqueue<'a> {
     /// [`EnqueueError`].
     #[cfg(feature = "sqlite")]
     pub fn in_sqlite(self, connection: &rusqlite::Connection) -> Result<Enqueued, EnqueueError> {
-        let job = self.job()?;
-        let enqueued = crate::store::enqueue_in_sqlite(connection, &job)?;
-        accepted(enqueued, job.key)
+        let (job, key) = self.alone();
+        accepted(job.in_sqlite(connection)?, key)
     }
 
     /// Enqueues the job within a Postgres transaction of yours, so it exists if and only if that is committed. If the job is
@@ -307,13 +306,19 @@ impl<'a> Enqueue<'a> {
         self,
         transaction: &mut sqlx::PgConnection,
     ) -> Result<Enqueued, EnqueueError> {
-        let store = std::sync::Arc::clone(self.queue.store());
-        let job = self.job()?;
-        let enqueued = crate::store::enqueue_in_postgres(transaction, store.schema(), &job).await?;
-        accepted(enqueued, job.key)
+        let (job, key) = self.alone();
+        accepted(job.in_postgres(transaction).await?, key)
     }
 
-    pub(crate) fn job(self) -> Result<NewJob, EnqueueError> {
+    /// Returns the job as the only one of many, and its key.
+    fn alone(self) -> (EnqueueAll<'a>, Option<String>) {
+        let all = EnqueueAll::new(self.queue, [self]);
+        let job = all.jobs.as_ref().ok().and_then(|jobs| jobs.first());
+        let key = job.and_then(|job| Some(job.key.as_ref()?.key.clone()));
+        (all, key)
+    }
+
+    fn job(self) -> Result<NewJob, EnqueueError> {
         let now = self.queue.store().clock().now();
         let fits = |text: &str, most| (1..=most).contains(&text.len()) && !text.contains('\0');
         let key = self.unique.as_ref().and_then(Unique::own_key);
@@ -363,13 +368,11 @@ impl<'a> Enqueue<'a> {
     }
 }
 
-pub(crate) fn accepted(
-    enqueued: Enqueued,
-    key: Option<UniqueKey>,
-) -> Result<Enqueued, EnqueueError> {
-    match enqueued {
+/// Returns the outcome of a single job with this key.
+fn accepted(enqueued: Vec<Enqueued>, key: Option<String>) -> Result<Enqueued, EnqueueError> {
+    match enqueued.into_iter().next().ok_or(StoreError::Closed)? {
         Enqueued::Refused(job) => Err(EnqueueError::Duplicate {
-            key: key.map(|key| key.key).unwrap_or_default(),
+            key: key.unwrap_or_default(),
             job,
         }),
         enqueued => Ok(enqueued),
@@ -382,8 +385,8 @@ impl<'a> IntoFuture for Enqueue<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let queue = self.queue;
-            queue.put_one(self.job()?).await
+            let (job, key) = self.alone();
+            accepted(job.await?, key)
         })
     }
 }
@@ -394,6 +397,92 @@ impl fmt::Debug for Enqueue<'_> {
             .field("kind", &self.kind)
             .field("queue", &self.queue_name)
             .field("payload", &self.payload)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Many jobs that are not enqueued yet; created by [`Queue::enqueue_all`]. Await it, or pass it to a transaction.
+///
+/// # Examples
+///
+/// ```
+/// # use delayed_jobs::{Payload, testkit};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Email { to: String }
+/// # impl Payload for Email { const KIND: &'static str = "email"; }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let queue = testkit::queue();
+/// let emails = ["ada@example.org", "ben@example.org"].map(|to| Email { to: to.into() });
+/// let enqueued = queue.enqueue_all(emails.map(|email| queue.enqueue(email))).await?;
+/// assert_eq!(enqueued.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "await it, or nothing is enqueued"]
+pub struct EnqueueAll<'a> {
+    queue: &'a Queue,
+    jobs: Result<Vec<NewJob>, EnqueueError>,
+}
+
+impl<'a> EnqueueAll<'a> {
+    pub(crate) fn new<'b>(
+        queue: &'a Queue,
+        jobs: impl IntoIterator<Item = Enqueue<'b>>,
+    ) -> EnqueueAll<'a> {
+        let jobs = jobs.into_iter().map(Enqueue::job).collect();
+        EnqueueAll { queue, jobs }
+    }
+
+    /// Enqueues the jobs on a SQLite connection of yours to the same file, as [`Enqueue::in_sqlite`] does with one. It returns
+    /// the outcome of each job in their order, also [`Enqueued::Refused`].
+    ///
+    /// # Errors
+    ///
+    /// [`EnqueueError`]. Roll your transaction back, since it may have the first ones of the jobs.
+    #[cfg(feature = "sqlite")]
+    pub fn in_sqlite(
+        self,
+        connection: &rusqlite::Connection,
+    ) -> Result<Vec<Enqueued>, EnqueueError> {
+        let now = self.queue.store().clock().now();
+        let enqueued = crate::store::enqueue_in_sqlite(connection, &self.jobs?, now)?;
+        Ok(enqueued)
+    }
+
+    /// Enqueues the jobs within a Postgres transaction of yours, as [`Enqueue::in_postgres`] does with one. It returns the
+    /// outcome of each job in their order, also [`Enqueued::Refused`].
+    ///
+    /// # Errors
+    ///
+    /// [`EnqueueError`]. Roll your transaction back, since it may have the first ones of the jobs.
+    #[cfg(feature = "postgres")]
+    pub async fn in_postgres(
+        self,
+        transaction: &mut sqlx::PgConnection,
+    ) -> Result<Vec<Enqueued>, EnqueueError> {
+        let store = self.queue.store();
+        let (schema, now) = (store.schema(), store.clock().now());
+        let jobs = self.jobs?;
+        let enqueued = crate::store::enqueue_in_postgres(transaction, schema, &jobs, now).await?;
+        Ok(enqueued)
+    }
+}
+
+impl<'a> IntoFuture for EnqueueAll<'a> {
+    type Output = Result<Vec<Enqueued>, EnqueueError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.queue.put(self.jobs?).await })
+    }
+}
+
+impl fmt::Debug for EnqueueAll<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnqueueAll")
+            .field("jobs", &self.jobs)
             .finish_non_exhaustive()
     }
 }

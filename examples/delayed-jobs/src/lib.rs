@@ -13,7 +13,7 @@
 //! | a payload of your own | [`Payload`] |
 //! | a job after a delay, at a time, with a priority | [`Queue::enqueue`], [`Enqueue`] |
 //! | one job per key, payload or period; debounced ones | [`Enqueue::unique`], [`Unique`] |
-//! | to enqueue within your transaction | `Enqueue::in_sqlite`, `Enqueue::in_postgres` |
+//! | to enqueue within your transaction | `in_sqlite`, `in_postgres` of [`Enqueue`] and [`EnqueueAll`] |
 //! | a job that comes after others, the callback of a batch | [`Enqueue::after_done`], [`Enqueue::after_ended`] |
 //! | many jobs in one call | [`Queue::enqueue_all`] |
 //! | to run jobs | [`Queue::worker`], [`Worker`] |
@@ -73,7 +73,7 @@ mod time;
 mod unique;
 mod worker;
 
-pub use enqueue::{Enqueue, EnqueueError};
+pub use enqueue::{Enqueue, EnqueueAll, EnqueueError};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use handler::CompleteError;
 pub use handler::Job;

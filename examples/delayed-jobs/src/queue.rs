@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::enqueue::{Enqueue, EnqueueError, accepted};
+use crate::enqueue::{Enqueue, EnqueueAll, EnqueueError};
 use crate::job::{JobId, Payload, Record, State};
 use crate::limit::Limit;
 use crate::store::{
@@ -135,29 +135,18 @@ impl Queue {
         Enqueue::new(self, kind.to_owned(), queue_name, payload, |_| Ok(()))
     }
 
-    /// Enqueues many jobs in one call, which is much faster than one by one: up to 1,000 jobs without keys are one
-    /// transaction, on Postgres up to 10,000 if none of them comes after others. It returns the outcome of each job in
-    /// their order, also [`Enqueued::Refused`].
+    /// Enqueues many jobs once the returned [`EnqueueAll`] is awaited. This is much faster than one by one: up to 1,000 jobs
+    /// without keys are one transaction, on Postgres up to 10,000 if none of them comes after others. It returns the outcome
+    /// of each job in their order, also [`Enqueued::Refused`].
     ///
     /// # Errors
     ///
     /// Returns an [`EnqueueError`]. If there is more than one transaction, the first ones may have been stored.
-    pub async fn enqueue_all<'a>(
-        &self,
-        jobs: impl IntoIterator<Item = Enqueue<'a>>,
-    ) -> Result<Vec<Enqueued>, EnqueueError> {
-        let jobs: Result<Vec<NewJob>, _> = jobs.into_iter().map(Enqueue::job).collect();
-        self.put(jobs?).await
+    pub fn enqueue_all<'a>(&self, jobs: impl IntoIterator<Item = Enqueue<'a>>) -> EnqueueAll<'_> {
+        EnqueueAll::new(self, jobs)
     }
 
-    pub(crate) async fn put_one(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
-        let key = job.key.clone();
-        let enqueued = self.put(vec![job]).await?;
-        let first = enqueued.into_iter().next().ok_or(StoreError::Closed)?;
-        accepted(first, key)
-    }
-
-    async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, EnqueueError> {
+    pub(crate) async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, EnqueueError> {
         let due: Vec<_> = jobs
             .iter()
             .map(|job| {

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use delayed_jobs::store::{NewJob, ScheduleSpec, Slot};
 use delayed_jobs::{
-    CompleteError, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate, Payload,
-    Priority, Queue, Retry, State, StoreError, Unique, UniqueWhile, Worker,
+    CompleteError, Enqueue, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate,
+    Payload, Priority, Queue, Retry, State, StoreError, Unique, UniqueWhile, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -863,6 +863,72 @@ async fn a_job_is_part_of_the_callers_sqlite_transaction() {
     until_done(&queue, 1).await;
     running.end().await;
     assert_eq!(starts.lock().expect("no panic")[0].0, 2);
+}
+
+/// Many jobs: with keys and without, and one that comes after another one.
+fn many<'a>(queue: &'a Queue, first: JobId) -> impl Iterator<Item = Enqueue<'a>> {
+    let plain = (0..1500).map(|n| queue.enqueue(Note(n)));
+    let keyed = [7, 8].map(|n| queue.enqueue(Note(n)).unique("one"));
+    let next = queue.enqueue(Note(9)).after_done([first]);
+    plain.chain(keyed).chain([next])
+}
+
+async fn assert_many_were_enqueued(queue: &Queue, first: JobId, outcomes: &[Enqueued]) {
+    let ids: Vec<_> = outcomes.iter().map(|outcome| outcome.id()).collect();
+    assert!(ids[..1501].is_sorted() && ids[1500] == ids[1501], "{ids:?}");
+    let kinds = (outcomes[0], outcomes[1500], outcomes[1501], outcomes[1502]);
+    let expected = (
+        Enqueued::New(ids[0]),
+        Enqueued::New(ids[1500]),
+        Enqueued::Refused(ids[1500]),
+        Enqueued::New(ids[1502]),
+    );
+    assert_eq!(kinds, expected);
+    for (at, payload) in [(0, "0"), (1499, "1499"), (1500, "7"), (1502, "9")] {
+        let job = queue.job(ids[at]).await.expect("an answer");
+        assert_eq!(job.expect("a job").payload, payload);
+    }
+    let next = queue.job(ids[1502]).await.expect("an answer");
+    assert_eq!(next.expect("a job").after, [first]);
+    assert_eq!(queue.counts().await.expect("counts").pending, 1503);
+}
+
+#[tokio::test]
+async fn many_jobs_are_part_of_the_callers_sqlite_transaction() {
+    let (_dir, address) = support::sqlite();
+    let queue = Queue::open(&address).await.expect("it opens");
+    let first = queue.enqueue(Note(1)).await.expect("enqueued").id();
+    let mut theirs = rusqlite::Connection::open(&address).expect("a connection");
+    let transaction = theirs.transaction().expect("a transaction");
+    let all = queue.enqueue_all(many(&queue, first));
+    all.in_sqlite(&transaction).expect("enqueued");
+    transaction.rollback().expect("rolled back");
+    assert_eq!(queue.counts().await.expect("counts").pending, 1);
+    let transaction = theirs.transaction().expect("a transaction");
+    let all = queue.enqueue_all(many(&queue, first));
+    let outcomes = all.in_sqlite(&transaction).expect("enqueued");
+    transaction.commit().expect("committed");
+    assert_many_were_enqueued(&queue, first, &outcomes).await;
+}
+
+#[tokio::test]
+async fn many_jobs_are_part_of_the_callers_postgres_transaction() {
+    let Some(database) = postgres().await else {
+        return;
+    };
+    let queue = database.open().await;
+    let first = queue.enqueue(Note(1)).await.expect("enqueued").id();
+    let mut theirs = support::client(&database.address).await;
+    let mut transaction = theirs.begin().await.expect("a transaction");
+    let all = queue.enqueue_all(many(&queue, first));
+    all.in_postgres(&mut transaction).await.expect("enqueued");
+    transaction.rollback().await.expect("rolled back");
+    assert_eq!(queue.counts().await.expect("counts").pending, 1);
+    let mut transaction = theirs.begin().await.expect("a transaction");
+    let all = queue.enqueue_all(many(&queue, first));
+    let outcomes = all.in_postgres(&mut transaction).await.expect("enqueued");
+    transaction.commit().await.expect("committed");
+    assert_many_were_enqueued(&queue, first, &outcomes).await;
 }
 
 #[tokio::test]

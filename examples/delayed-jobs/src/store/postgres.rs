@@ -88,29 +88,8 @@ impl Execute for Postgres {
             self.work.steps(steps?).await
         })
     }
-}
 
-impl Database for Postgres {
-    fn clock(&self) -> Clock {
-        self.clock.clone()
-    }
-
-    fn set_clock(&self) -> Answer<'_, i64> {
-        Box::pin(async move {
-            let (now, within) = ask_clock(&self.work).await?;
-            Ok(self.clock.set(now, within))
-        })
-    }
-
-    fn finish(&self, values: Vec<Value>, purpose: Purpose, soon: bool) -> Answer<'_, bool> {
-        Box::pin(self.finisher.ask(End {
-            values,
-            purpose,
-            soon,
-        }))
-    }
-
-    const ROWS: usize = 10_000;
+    const ROWS: usize = insert::ROWS;
 
     fn insert(
         &self,
@@ -131,6 +110,27 @@ impl Database for Postgres {
             return Box::pin(async { Ok(vec![alone.await?]) });
         }
         Box::pin(insert::insert(&self.work, rows, width, soon, purpose))
+    }
+}
+
+impl Database for Postgres {
+    fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    fn set_clock(&self) -> Answer<'_, i64> {
+        Box::pin(async move {
+            let (now, within) = ask_clock(&self.work).await?;
+            Ok(self.clock.set(now, within))
+        })
+    }
+
+    fn finish(&self, values: Vec<Value>, purpose: Purpose, soon: bool) -> Answer<'_, bool> {
+        Box::pin(self.finisher.ask(End {
+            values,
+            purpose,
+            soon,
+        }))
     }
 
     fn purpose(&self, queue: &str) -> Purpose {
@@ -294,17 +294,35 @@ impl Execute for CallerTransaction<'_> {
             Ok(rows)
         })
     }
+
+    const ROWS: usize = insert::ROWS;
+
+    fn insert(
+        &self,
+        rows: Vec<Vec<Value>>,
+        width: usize,
+        soon: bool,
+        _: Purpose,
+    ) -> Answer<'_, Vec<Row>> {
+        Box::pin(async move {
+            let (sql, values) = insert::statement(rows, width, soon)?;
+            let sql = for_postgres(&sql, self.schema, Some(""));
+            let mut connection = self.connection.lock().await;
+            Ok(fetch(&mut connection, sql.into(), values).await?)
+        })
+    }
 }
 
-/// Enqueues a job within the caller's transaction. Workers are notified at the commit if the job is due soon.
+/// Enqueues jobs within the caller's transaction. Workers are notified at the commit if one of them is due soon.
 pub(crate) async fn enqueue_in(
     connection: &mut PgConnection,
     schema: Option<&str>,
-    job: &NewJob,
-) -> Result<Enqueued, StoreError> {
+    jobs: &[NewJob],
+    now: Micros,
+) -> Result<Vec<Enqueued>, StoreError> {
     let connection = AsyncMutex::new(connection);
-    let soon = sql::is_soon(job, job.created_at);
-    sql::enqueue(&CallerTransaction { connection, schema }, job, soon).await
+    let transaction = CallerTransaction { connection, schema };
+    sql::enqueue(&transaction, jobs, now, |_| Purpose::Write).await
 }
 
 /// Ends a claim within the caller's transaction.

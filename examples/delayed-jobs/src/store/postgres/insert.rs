@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
+use sqlx::postgres::PgArguments;
+
 use super::super::StoreError;
 use super::super::sql::{self, Purpose, Row, Value};
 use super::batch::{Combine, columns, lists};
 use super::pool::Pool;
+
+/// The maximum number of jobs of one statement.
+pub(super) const ROWS: usize = 10_000;
 
 pub(super) struct New {
     /// The values of all columns, of which the job needs the first `width`.
@@ -48,8 +53,7 @@ fn lock_awaited(number: usize) -> String {
     )
 }
 
-/// Inserts jobs, and returns their ids, which are assigned in the order of the rows. The parameters are lists, one per
-/// column, so that the statement is the same for every number of jobs.
+/// Inserts jobs, and returns their ids, which are assigned in the order of the rows.
 pub(super) async fn insert(
     pool: &Pool,
     rows: Vec<Vec<Value>>,
@@ -57,6 +61,22 @@ pub(super) async fn insert(
     soon: bool,
     purpose: Purpose,
 ) -> Result<Vec<Row>, StoreError> {
+    let size = rows.len();
+    let (sql, values) = statement(rows, width, soon)?;
+    let inserted = pool.query(purpose, &sql, values).await?;
+    match inserted.len() == size {
+        true => Ok(inserted),
+        false => Err(StoreError::Closed),
+    }
+}
+
+/// Returns the statement that inserts jobs, with its parameters. These are lists, one per column, so that the statement is
+/// the same for every number of jobs.
+pub(super) fn statement(
+    rows: Vec<Vec<Value>>,
+    width: usize,
+    soon: bool,
+) -> Result<(String, PgArguments), StoreError> {
     let names: Vec<_> = sql::columns(width).map(|(name, _)| name).collect();
     let names = names.join(", ");
     let lists = lists(sql::columns(width));
@@ -77,11 +97,6 @@ pub(super) async fn insert(
         select * from unnest({lists}) {condition}
         returning id{tell}"
     );
-    let size = rows.len();
     let values = columns(rows, sql::columns(width).map(|(_, is_text)| is_text))?;
-    let inserted = pool.query(purpose, &sql, values).await?;
-    match inserted.len() == size {
-        true => Ok(inserted),
-        false => Err(StoreError::Closed),
-    }
+    Ok((sql, values))
 }

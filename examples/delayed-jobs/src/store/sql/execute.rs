@@ -59,6 +59,23 @@ pub(in crate::store) trait Execute {
 
     /// Runs several statements as one transaction, or within that of the caller, and returns the rows of each.
     fn steps(&self, steps: Steps) -> Answer<'_, Vec<Vec<Row>>>;
+
+    /// The maximum number of jobs that one statement inserts. SQLite allows 32,766 parameters.
+    const ROWS: usize = 1000;
+
+    /// Inserts jobs without keys by one statement, and returns their ids. The jobs need the first `width` columns. A single
+    /// job may share the statement with those of other callers.
+    fn insert(
+        &self,
+        rows: Vec<Vec<Value>>,
+        width: usize,
+        soon: bool,
+        purpose: Purpose,
+    ) -> Answer<'_, Vec<Row>> {
+        let sql = insert(rows.len(), width, soon);
+        let values = rows.into_iter().flat_map(|row| row.into_iter().take(width));
+        self.query(purpose, sql, values.collect())
+    }
 }
 
 /// A database with connections of its own, where each statement is one transaction.
@@ -78,23 +95,6 @@ pub(in crate::store) trait Database:
     fn finish(&self, values: Vec<Value>, purpose: Purpose, _soon: bool) -> Answer<'_, bool> {
         let finished = self.query(purpose, FINISH, values);
         Box::pin(async { Ok(!finished.await?.is_empty()) })
-    }
-
-    /// The maximum number of jobs that one statement inserts. SQLite allows 32,766 parameters.
-    const ROWS: usize = 1000;
-
-    /// Inserts jobs without keys by one statement, and returns their ids. The jobs need the first `width` columns. A single
-    /// job may share the statement with those of other callers.
-    fn insert(
-        &self,
-        rows: Vec<Vec<Value>>,
-        width: usize,
-        soon: bool,
-        purpose: Purpose,
-    ) -> Answer<'_, Vec<Row>> {
-        let sql = insert(rows.len(), width, soon);
-        let values = rows.into_iter().flat_map(|row| row.into_iter().take(width));
-        self.query(purpose, sql, values.collect())
     }
 
     /// Returns the purpose of the changes of a queue's jobs.

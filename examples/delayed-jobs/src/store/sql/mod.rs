@@ -30,8 +30,6 @@ mod value;
 pub(super) use execute::{ABANDONED, Database, Execute, KEPT_LENGTH, Purpose, Steps, Text};
 pub(super) use schema::Schema;
 pub(super) use store::Sql;
-#[cfg(feature = "postgres")]
-pub(super) use store::is_soon;
 #[cfg(test)]
 pub(super) use text::all as all_statements;
 #[cfg(feature = "postgres")]

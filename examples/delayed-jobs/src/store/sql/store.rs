@@ -18,7 +18,7 @@ use super::text::{
     AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PAUSED, DROP_PENDING,
     DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, LOCK_SCHEDULE, NEEDS_SLOT, NEXT_EXPIRY,
     NEXT_SUSPECT, PAUSE, PAUSE_SCHEDULE, PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY,
-    RUN_SCHEDULE, SHARE, STATE, values_of, values_of_end, values_of_slot, width,
+    RUN_SCHEDULE, SHARE, STATE, values_of_end, values_of_slot,
 };
 use super::transaction::enqueue;
 use super::value::{Row, Value, values};
@@ -39,20 +39,9 @@ pub struct Sql<D> {
 /// The delay until the next look at a queue that has reached its limits, if it is not known when a job may start.
 const HELD_BACK: Duration = Duration::from_millis(100);
 
-/// Jobs that are due later than this need no notification: every worker looks again before they are due.
-const SOON: Duration = Duration::from_secs(60);
-
-/// The same for jobs that are retried: most of them are due within a minute, and workers look every 2.5 s.
+/// Jobs that are pending again, and due later than this, need no notification: every worker looks before they are due. Most
+/// retries are due within a minute.
 const SOON_AGAIN: Duration = Duration::from_secs(5);
-
-/// The maximum number of jobs in one statement if some of them come after others. A trigger runs for each of these, and
-/// ten thousand would not be inserted within the timeout of a statement.
-const WAITING_ROWS: usize = 1000;
-
-/// Returns whether other workers are to be notified of a job that is enqueued now.
-pub(in crate::store) fn is_soon(job: &NewJob, now: Micros) -> bool {
-    job.run_at <= now.after(SOON)
-}
 
 /// Returns whether other workers are to be notified of a job that is pending again. Its own worker may have no slot for it
 /// when it is due, or may be shutting down.
@@ -66,38 +55,6 @@ fn is_soon_again(ended: &Ended) -> bool {
 
 #[allow(private_bounds, reason = "none of these methods is public")]
 impl<D: Database> Sql<D> {
-    async fn enqueue_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, StoreError> {
-        let mut outcomes = Vec::with_capacity(jobs.len());
-        let now = self.clock().now();
-        let is_soon = |jobs: &[NewJob]| jobs.iter().any(|job| is_soon(job, now));
-        for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
-            match chunk {
-                [job] if job.key.is_some() || job.after.is_some() => {
-                    let soon = is_soon(chunk);
-                    outcomes.push(enqueue(&self.database, job, soon).await?);
-                }
-                many => {
-                    let rows = match many.iter().all(|job| job.after.is_none()) {
-                        true => D::ROWS,
-                        false => D::ROWS.min(WAITING_ROWS),
-                    };
-                    for jobs in many.chunks(rows) {
-                        let (width, soon) = (width(jobs), is_soon(jobs));
-                        let purposes = jobs.iter().map(|job| self.database.purpose(&job.queue));
-                        let purpose = Purpose::of_all(purposes);
-                        let rows = jobs.iter().map(values_of).collect();
-                        let inserted = self.database.insert(rows, width, soon, purpose).await;
-                        // Ids are assigned in the order of the rows, but may be returned in any order.
-                        let mut ids = ids(inserted?)?;
-                        ids.sort();
-                        outcomes.extend(ids.into_iter().map(Enqueued::New));
-                    }
-                }
-            }
-        }
-        Ok(outcomes)
-    }
-
     async fn write(
         &self,
         sql: impl Into<Text>,
@@ -192,7 +149,11 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn enqueue(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Enqueued>> {
-        Box::pin(self.enqueue_all(jobs))
+        Box::pin(async move {
+            let now = self.clock().now();
+            let purpose = |queue: &str| self.database.purpose(queue);
+            enqueue(&self.database, &jobs, now, purpose).await
+        })
     }
 
     fn ahead(

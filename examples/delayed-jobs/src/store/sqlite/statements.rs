@@ -13,6 +13,7 @@ use rusqlite::{CachedStatement, Connection, Statement, params_from_iter};
 use super::super::sql::{self, Execute, KEPT_LENGTH, Purpose, Row, Steps, Text, Value, dialect};
 use super::super::types::{Ended, Enqueued, NewJob};
 use super::super::{Answer, StoreError};
+use crate::time::Micros;
 
 pub(super) fn for_sqlite(sql: &str) -> String {
     let text = dialect(sql, "sqlite");
@@ -171,9 +172,13 @@ fn at_once<T>(asked: impl Future<Output = T>) -> T {
     }
 }
 
-/// Enqueues a job within the caller's transaction.
-pub(crate) fn enqueue_in(connection: &Connection, job: &NewJob) -> Result<Enqueued, StoreError> {
-    at_once(sql::enqueue(connection, job, true))
+/// Enqueues jobs within the caller's transaction.
+pub(crate) fn enqueue_in(
+    connection: &Connection,
+    jobs: &[NewJob],
+    now: Micros,
+) -> Result<Vec<Enqueued>, StoreError> {
+    at_once(sql::enqueue(connection, jobs, now, |_| Purpose::Write))
 }
 
 /// Ends a claim within the caller's transaction.
