@@ -359,6 +359,17 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
+    /// Panics at the caller's line if it has resolved: another attempt would run the operation again.
+    #[track_caller]
+    pub(super) fn unresolved(self) -> Self {
+        if self.ended {
+            // Before the panic: a destructor that panics while another panic unwinds would end the process.
+            drop_quietly(self);
+            panic!("{ENDED}");
+        }
+        self
+    }
+
     /// Drops the attempt that runs, if there is one.
     pub(super) fn drop_attempt(&mut self) {
         self.attempt = Guarded::new(Box::pin(None));

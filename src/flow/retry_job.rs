@@ -49,6 +49,11 @@ impl<O, F, E> Retry<'static, O, F, E> {
     /// To make the first attempt later, schedule the retry itself as a future, `group.spawn_after(delay, retry)`; its
     /// pauses then hold a slot of `max_running`.
     ///
+    /// # Panics
+    ///
+    /// If the retry has resolved already, as `(&mut retry).await`. With a `Group`, also after `wait`, `drain` or `shutdown`
+    /// was called.
+    ///
     /// # Examples
     ///
     /// ```
@@ -78,9 +83,10 @@ impl<O, F, E> Retry<'static, O, F, E> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let stop = self.stop.clone();
+        let retry = self.unresolved();
+        let stop = retry.stop.clone();
         // A closed group panics at its owner's line: what the retry holds must not panic too while that unwinds.
-        let retry = Guarded::new(self);
+        let retry = Guarded::new(retry);
         let (report, receiver) = oneshot::channel();
         let cell = Arc::new(RetryCell::new(None));
         let runs = Arc::clone(&cell);
@@ -108,16 +114,20 @@ impl<O, F, E> Retry<'static, O, F, E> {
     }
 }
 
-/// Gives a type the method `retry`. It schedules through `$handle`; `$panics` is for its docs, about misuse.
+/// Gives a type the method `retry`. It schedules through `$handle`; `$closed` is for its docs, about a group that was
+/// closed.
 macro_rules! retry_method {
-    ($type:ty, $handle:expr, $panics:literal) => {
+    ($type:ty, $handle:expr, $closed:literal) => {
         impl $type {
             /// Makes the attempts of a [`flow::retry`](crate::flow::retry) as one job of this group, the first of them
             /// at once.
             ///
             /// It is [`Retry::spawn_on`] as a method of the group.
             ///
-            #[doc = $panics]
+            /// # Panics
+            ///
+            /// If the retry has resolved already, as `(&mut retry).await`.
+            #[doc = $closed]
             ///
             /// # Examples
             ///
@@ -151,17 +161,17 @@ macro_rules! retry_method {
 retry_method!(
     Group,
     Group::own,
-    "# Panics\n\nAfter `wait`, `drain` or `shutdown` was called."
+    "Also after `wait`, `drain` or `shutdown` was called."
 );
 retry_method!(
     Handle,
     |handle| handle,
-    "Never panics: in a group that rejects it no attempt is made, and the handle resolves to [`Ended::Cancelled`]."
+    "In a group that rejects it no attempt is made, and the handle resolves to [`Ended::Cancelled`]."
 );
 retry_method!(
     JobContext,
     AsRef::as_ref,
-    "Never panics: in a group that rejects it no attempt is made, and the handle resolves to [`Ended::Cancelled`]."
+    "In a group that rejects it no attempt is made, and the handle resolves to [`Ended::Cancelled`]."
 );
 
 /// The retry, between two runs of its job. Values are only moved under its lock.

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::stop::StopSignal;
 use crate::common::error::TaskError;
-use crate::common::panic::{DiscardEach, ENDED, Payload, TaskPanic, catch, poll_caught};
+use crate::common::panic::{
+    DiscardEach, ENDED, Payload, TaskPanic, catch, drop_quietly, poll_caught,
+};
 
 /// A future that runs steps one after the other, each with the value of the one before; created by
 /// [`waterfall`](super::waterfall()).
@@ -89,6 +91,10 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
 
     /// Adds a step, which gets the value of the one before.
     ///
+    /// # Panics
+    ///
+    /// If the waterfall has resolved already, as `(&mut waterfall).await`.
+    ///
     /// # Examples
     ///
     /// ```
@@ -108,6 +114,11 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
         N: FnOnce(T) -> F + Send + 'a,
         F: Future<Output = Result<U, E>> + Send + 'a,
     {
+        if self.last.is_none() {
+            // Before the panic: a destructor that panics while another panic unwinds would end the process.
+            drop_quietly(next);
+            panic!("{ENDED}");
+        }
         let (index, called_at) = (self.steps, Location::caller());
         let panicked =
             move |payload: Payload| TaskError::Panicked(TaskPanic::new(payload, index, called_at));

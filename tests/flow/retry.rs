@@ -921,6 +921,42 @@ async fn a_poll_after_the_end_is_named() {
     assert_eq!(misuse(|| poll_once(&mut all)), named);
 }
 
+/// It would run the operation again.
+#[tokio::test]
+async fn a_retry_or_a_waterfall_that_has_ended_cannot_go_on() {
+    let named = "schedgroup: a future was polled after it had ended";
+    let (group, log) = (Group::new(), Log::new());
+    let ended = || {
+        let log = log.clone();
+        let mut retry = flow::retry(move || {
+            log.push("attempt");
+            ready(Ok::<_, ()>(1))
+        });
+        assert!(poll_once(&mut retry).is_ready());
+        retry
+    };
+    let retry = ended();
+    assert_eq!(misuse(|| drop(retry.spawn_on(&group))), named);
+    let retry = ended();
+    assert_eq!(misuse(|| drop(group.handle().retry(retry))), named);
+    assert_eq!((log.len(), group.stats().pending), (2, 0));
+    let ended = || {
+        let mut steps = flow::waterfall::<_, ()>(1);
+        assert!(poll_once(&mut steps).is_ready());
+        steps
+    };
+    let steps = ended();
+    assert_eq!(misuse(|| drop(steps.then(|n| ready(Ok(n))))), named);
+    // Two panics at a time would end the process.
+    let (steps, bomb) = (ended(), OnDrop(|| panic!("bomb")));
+    let next = move |n| {
+        let _held = &bomb;
+        ready(Ok::<i32, ()>(n))
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| drop(steps.then(next))));
+    assert!(result.is_err());
+}
+
 /// As a method it is there for an `Arc<Group>` too, and in the group of a job.
 #[tokio::test(start_paused = true)]
 async fn a_group_a_handle_and_a_context_retry_as_methods() {
