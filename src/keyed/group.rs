@@ -187,7 +187,8 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     ///
     /// The future resolves to a report and the entries that are left: those that did not expire within the grace, and
     /// those that expired and found no slot. Running handlers may still insert entries. An entry whose handler is
-    /// aborted at the end of the grace is not among those that are left: its value is dropped with the handler.
+    /// aborted at the end of the grace is not among those that are left: its value is dropped with the handler. Nor is
+    /// one that is removed or replaced meanwhile; the report counts it as dropped.
     ///
     /// To have all entries handled within the grace, [`expire`](KeyedGroup::expire) each of the
     /// [`keys`](KeyedGroup::keys) after this call, when no other task can insert any more.
@@ -300,7 +301,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         self.group.stats()
     }
 
-    /// Returns the group's own token, which is cancelled with the group, like [`Group::token`].
+    /// Returns the group's own token, like [`Group::token`].
     pub fn token(&self) -> CancellationToken {
         self.group.token()
     }

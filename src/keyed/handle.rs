@@ -63,7 +63,7 @@ impl<K, V, S> KeyedHandle<K, V, S> {
         answer
     }
 
-    /// Returns the group's own token, which is cancelled with the group, like [`Handle::token`].
+    /// Returns the group's own token, like [`Handle::token`].
     pub fn token(&self) -> CancellationToken {
         self.group.token()
     }
@@ -154,6 +154,8 @@ impl<K, V, S> KeyedContext<K, V, S> {
     }
 
     /// Returns the group's token. A cancel of the group does not interrupt running handlers: they see it here.
+    /// `wait`, `drain` and `shutdown` do not cancel it: a handler sees them in
+    /// [`is_draining`](KeyedContext::is_draining).
     pub fn token(&self) -> CancellationToken {
         self.keys.group().token()
     }

@@ -35,7 +35,8 @@ pub enum MissedTicks {
     /// All missed ticks are skipped; the next run is at the next time of the timetable.
     #[default]
     Skip,
-    /// The first missed tick runs at once, and all later ticks are postponed by as much as it was late.
+    /// The first missed tick runs at once, and all later ticks are postponed by as much as it was late. So are the ticks
+    /// behind one that waits for a slot, or is late for another reason, by a period or more.
     Delay,
     /// The last of the missed ticks run, at most as many as this number, one after the other without a pause; the
     /// others are skipped. With `u64::MAX` all missed ticks run; zero is like `Skip`.

@@ -60,8 +60,9 @@ impl Tick {
         self.number
     }
 
-    /// Returns the instant at which the tick was due. If the series follows a wall clock, this is an estimate, computed
-    /// from the time that the clock shows when the run starts.
+    /// Returns the instant at which the tick was due. With [`Delay`](super::MissedTicks::Delay) it is the one to which
+    /// the tick was postponed: for a tick that was missed during a run, the end of that run. If the series follows a wall
+    /// clock, this is an estimate, computed from the time that the clock shows when the run starts.
     ///
     /// # Examples
     ///

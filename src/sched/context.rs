@@ -58,6 +58,7 @@ impl JobContext {
     }
 
     /// Returns the group's token. A cancel of the group does not interrupt running jobs: they see it here.
+    /// `wait`, `drain` and `shutdown` do not cancel it: a job sees them in [`is_draining`](JobContext::is_draining).
     ///
     /// In a branch of `select!` write `context.token().cancelled_owned()`, since `cancelled()` borrows the token.
     ///

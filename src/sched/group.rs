@@ -157,7 +157,10 @@ impl Group {
         self.lent.clone()
     }
 
-    /// Returns the group's own token, which is cancelled with the group. Cancelling it cancels the group.
+    /// Returns the group's own token. Cancelling it cancels the group.
+    ///
+    /// It is cancelled by [`cancel`](Group::cancel), by a parent token, at the group's deadline, and when the group is
+    /// dropped or its runtime ends. `wait`, `drain` and `shutdown` do not cancel it, not even at the end of a grace.
     ///
     /// # Examples
     ///
@@ -283,6 +286,9 @@ impl Group {
     /// whose run finishes within the grace counts as finished. If `drain` and `shutdown` are called several times, the
     /// grace that is over first applies. A concurrent `wait` resolves too, to an error if any job was dropped or
     /// aborted.
+    ///
+    /// Running jobs are not told of it by the group's token. To tell them at once, call [`cancel`](Group::cancel) before
+    /// this; it drops due jobs, too.
     ///
     /// A job of the group should not await this: it would wait for itself, until it is aborted at the end of the grace.
     ///

@@ -97,7 +97,7 @@ impl Handle {
         }
     }
 
-    /// Returns the group's own token, which is cancelled with the group. Cancelling it cancels the group.
+    /// Returns the group's own token, like [`Group::token`](crate::Group::token).
     ///
     /// # Examples
     ///

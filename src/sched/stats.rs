@@ -33,7 +33,8 @@ use super::job::{JobId, JobState};
 pub struct Stats {
     /// Jobs that have not started.
     pub pending: usize,
-    /// The jobs among `pending` that are due and have not started yet: they wait for a slot or a worker.
+    /// The jobs among `pending` that are due and have not started yet: they wait for a slot or a worker. A job that was
+    /// just scheduled, moved, or has just fallen due is among them once the driver has taken its next turn.
     pub waiting: usize,
     /// Jobs that have started and not ended.
     pub running: usize,

@@ -27,6 +27,26 @@ async fn of_an_idle_group_ends_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn neither_it_nor_wait_nor_shutdown_cancels_the_token() {
+    for grace in [HOUR, ms(1)] {
+        for end in ["wait", "drain", "shutdown"] {
+            let group = Group::new();
+            let token = group.token();
+            group.delay(Duration::ZERO, sleep(ms(10)));
+            settle().await;
+            match end {
+                "wait" => group.wait().await.unwrap(),
+                "drain" => drop(group.drain(grace).await),
+                _ => drop(group.shutdown(grace).await),
+            }
+            assert!(!token.is_cancelled(), "{end} {grace:?}");
+            drop(group);
+            assert!(token.is_cancelled(), "{end} {grace:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn runs_what_falls_due_within_the_grace_and_drops_the_rest_at_its_end() {
     let (group, log, flag) = (Group::new(), Log::new(), Flag::new());
     for at in [0, 10, 99] {
