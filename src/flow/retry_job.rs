@@ -46,6 +46,9 @@ impl<O, F, E> Retry<'static, O, F, E> {
     /// A panic of the operation, of the delays, of `when` or of `notify` is a panic of the job, and `wait` returns it.
     /// If the group accepts no more jobs, no attempt is made, and the handle resolves to [`Ended::Cancelled`].
     ///
+    /// A retry that was awaited for a while, as by `&mut retry` in a `select!`, goes on where it was: its attempt continues,
+    /// or its pause ends.
+    ///
     /// To make the first attempt later, schedule the retry itself as a future, `group.spawn_after(delay, retry)`; its
     /// pauses then hold a slot of `max_running`.
     ///

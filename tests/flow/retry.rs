@@ -921,6 +921,28 @@ async fn a_poll_after_the_end_is_named() {
     assert_eq!(misuse(|| poll_once(&mut all)), named);
 }
 
+/// As after a `select!` with a time limit.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_was_awaited_for_a_while_goes_on_as_a_job() {
+    // In its first attempt, and in the pause after it.
+    for (awaited, expected) in [(5, [0, 30, 60]), (15, [0, 15, 45])] {
+        let (group, log) = (Group::new(), Log::new());
+        let of_attempts = log.clone();
+        let mut retry = flow::retry(move || {
+            of_attempts.push(());
+            async {
+                sleep(ms(10)).await;
+                Err::<(), _>("busy")
+            }
+        })
+        .delays([ms(20), ms(20)]);
+        assert!(timeout(ms(awaited), &mut retry).await.is_err());
+        let error = retry.spawn_on(&group).await.unwrap_err();
+        assert_eq!((error.attempts, error.ended), (3, Ended::Attempts));
+        assert_eq!(log.take(), expected.map(|at| ((), ms(at))));
+    }
+}
+
 /// It would run the operation again.
 #[tokio::test]
 async fn a_retry_or_a_waterfall_that_has_ended_cannot_go_on() {
