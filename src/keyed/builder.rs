@@ -75,11 +75,10 @@ impl<K, V, S> Builder<K, V, S> {
     /// Makes the runs of one key exclusive: an entry that expires during its key's run runs after it, and
     /// [`abort`](KeyedGroup::abort) can stop the run of a key.
     ///
-    /// Entries that wait for a slot of `max_running` start in the order of their deadlines. An entry that waits for its
-    /// key's run holds no slot, and joins them when that run has ended; the slot that the run frees may go to one that
-    /// was there before. If a key is inserted several times during a run, each insert replaces the pending
-    /// entry, so one more run follows; but an entry that was [expired](KeyedGroup::expire) is no longer pending and has
-    /// a run of its own. `shutdown` lets entries run that are due, until its grace is over.
+    /// An entry that waits for its key's run holds no slot of `max_running`, and entries start in the order of their
+    /// deadlines, those of one key and those of different keys. If a key is inserted several times during a run, each
+    /// insert replaces the pending entry, so one more run follows; but an entry that was [expired](KeyedGroup::expire)
+    /// is no longer pending and has a run of its own. `shutdown` lets entries run that are due, until its grace is over.
     ///
     /// This costs two allocations per run, and a clone of the key, which the handler gets.
     ///

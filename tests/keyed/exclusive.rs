@@ -142,6 +142,32 @@ async fn an_entry_that_falls_due_during_its_expire_keeps_its_turn() {
     assert_eq!(log.labels(), [0, 3, 1, 2, 4]);
 }
 
+/// It has waited for the run of its key, and the others for a slot.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_waits_for_its_key_starts_before_those_that_are_due_later() {
+    for later in ['k', 'm'] {
+        let (log, holds) = (Log::new(), [(); 4].map(|()| Hold::new()));
+        let (runs, held) = (log.clone(), holds.clone());
+        let builder = KeyedGroup::builder().exclusive().max_running(2);
+        let keyed = builder.build_with(move |_, _, value: usize| {
+            runs.push(value);
+            held[value].job()
+        });
+        keyed.insert_after('k', 0, Duration::ZERO, Replace);
+        settle().await;
+        keyed.insert_after('k', 1, Duration::ZERO, Replace);
+        assert!(keyed.expire(&'k'));
+        settle().await;
+        keyed.insert_after('l', 2, ms(1), Replace);
+        keyed.insert_after(later, 3, ms(2), Replace);
+        sleep(ms(3)).await;
+        settle().await;
+        holds[0].release();
+        settle().await;
+        assert_eq!(log.labels(), [0, 2, 1], "{later}");
+    }
+}
+
 /// Its turn has come, but it waits for a slot, and the others are queued behind it.
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_is_moved_or_taken_out_in_its_turn_passes_it_on() {
@@ -176,8 +202,8 @@ async fn an_entry_that_is_moved_or_taken_out_in_its_turn_passes_it_on() {
             runs.push(value);
             held[value].job()
         });
-        let early = Instant::now();
-        sleep(ms(1)).await;
+        let [earlier, early] = [Instant::now(), Instant::now() + ms(1)];
+        sleep(ms(2)).await;
         keyed.insert_after('k', 0, Duration::ZERO, Replace);
         settle().await;
         keyed.insert_after('k', 1, HOUR, Replace);
@@ -185,10 +211,10 @@ async fn an_entry_that_is_moved_or_taken_out_in_its_turn_passes_it_on() {
         keyed.insert_at('k', 2, early, Replace);
         settle().await;
         for (key, value) in [('l', 3), ('m', 4)] {
-            keyed.insert_after(key, value, Duration::ZERO, Replace);
+            keyed.insert_at(key, value, earlier, Replace);
             settle().await;
         }
-        // Its slot goes to 4, which has waited longer than 2, the next of its key.
+        // Its slot goes to 4, which is due before 2, the next of its key.
         holds[0].release();
         settle().await;
         assert_eq!(log.labels(), [0, 3, 4], "{name}");

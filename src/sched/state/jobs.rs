@@ -539,16 +539,19 @@ impl Jobs {
         self.slab.end_run(slot, JobState::Cancelled);
     }
 
-    /// Unblocks a row that may start now. Returns its new entry.
-    pub(super) fn unblock(&mut self, slot: u32) -> Option<Entry> {
-        let job = self.slab.peek_mut(slot)?;
+    /// Unblocks a row that may start now, before due jobs that have a later deadline. Returns `false` if it is not blocked.
+    pub(super) fn unblock(&mut self, slot: u32) -> bool {
+        let Some(job) = self.slab.peek_mut(slot) else {
+            return false;
+        };
         if job.stage() != Stage::Blocked {
-            return None;
+            return false;
         }
         job.wait_anew();
-        let entry = job.entry(slot);
+        job.release();
+        self.ready.push(job.entry(slot));
         self.tables.unblock();
-        Some(entry)
+        true
     }
 
     // Running.

@@ -383,8 +383,8 @@ impl State {
 
     /// Lets a blocked row start: it is pending again, and due.
     pub(in crate::sched) fn unblock(&mut self, slot: u32, effects: &mut Effects) {
-        if let Some(entry) = self.jobs.unblock(slot) {
-            self.send(entry, effects);
+        if self.jobs.unblock(slot) {
+            self.notify(effects);
         }
     }
 
