@@ -651,16 +651,16 @@ fn wait_returns_though_the_job_that_has_cancelled_the_group_blocks_its_thread() 
         let runtime = multi_thread();
         runtime.block_on(bounded(async {
             let (group, (tell, told)) = (Arc::new(Group::new()), mpsc::channel());
-            let waits = Arc::clone(&group);
+            let (waits, cancels) = (Arc::clone(&group), Arc::clone(&group));
+            // First of all, since the group is closed by the task that waits.
+            group.delay_with(ms(20), |_| async move {
+                cancels.cancel();
+                block_until_told(&told);
+            });
             let waiter = tokio::spawn(async move {
                 let outcome = waits.wait().await;
                 tell.send(()).unwrap();
                 outcome
-            });
-            let cancels = Arc::clone(&group);
-            group.delay_with(ms(20), |_| async move {
-                cancels.cancel();
-                block_until_told(&told);
             });
             assert_cancelled(&waiter.await.unwrap());
         }));
