@@ -463,6 +463,27 @@ mod tests {
         }
     }
 
+    /// With its waker the task of the driver would stay, for as long as there is a handle of a job.
+    #[tokio::test(start_paused = true)]
+    async fn no_waker_outlives_the_driver() {
+        let Stepped { shared, mut drive } = Stepped::new();
+        let counted = Arc::new(Counted);
+        let waker = Waker::from(Arc::clone(&counted));
+        let mut cx = Context::from_waker(&waker);
+        assert!(drive.as_mut().poll(&mut cx).is_pending());
+        // The turn finds this by itself, so the waker is not taken out to wake the driver.
+        shared.share_token().cancel();
+        assert!(drive.as_mut().poll(&mut cx).is_ready());
+        drop((drive, waker));
+        assert_eq!(Arc::strong_count(&counted), 1);
+    }
+
+    struct Counted;
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {}
+    }
+
     #[tokio::test(start_paused = true)]
     async fn no_timer_outlives_the_driver() {
         let Stepped { shared, drive } = Stepped::new();

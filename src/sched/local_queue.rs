@@ -31,7 +31,8 @@ pub(super) struct Claim {
 ///
 /// So while a caller holds the group's lock, no job comes into a local queue, and none moves from one to another. A
 /// claimed job that the caller finds in no local queue was taken out by its worker: it is at its first poll, or in
-/// `ended`, or about to be given back because the group is over.
+/// `ended`, or was the last one and has ended, which the next claim records, or is about to be given back because the
+/// group is over.
 #[derive(Default)]
 pub(super) struct LocalQueue(Mutex<Inner>);
 
@@ -64,6 +65,9 @@ struct Inner {
     polled: u64,
     /// The greatest lateness of a start.
     max_lateness: Duration,
+    /// How often the lock was taken.
+    #[cfg(test)]
+    locks: u64,
 }
 
 impl LocalQueue {
@@ -71,7 +75,14 @@ impl LocalQueue {
     pub(super) const KEPT: usize = 4;
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(test)]
+        let inner = {
+            let mut inner = inner;
+            inner.locks += 1;
+            inner
+        };
+        inner
     }
 
     // Methods of the owner.
@@ -243,6 +254,18 @@ pub(super) mod tests {
         }
     }
 
+    /// How often the lock was taken. This does not count.
+    pub(in super::super) fn locks(local: &LocalQueue) -> u64 {
+        local.0.lock().unwrap().locks
+    }
+
+    /// The greatest number of jobs for which there is room.
+    pub(in super::super) fn room(local: &LocalQueue) -> usize {
+        let inner = local.lock();
+        let unstarted = inner.unstarted.capacity();
+        unstarted.max(inner.ended.capacity())
+    }
+
     fn slots(claims: impl IntoIterator<Item = Claim>) -> Vec<u32> {
         claims.into_iter().map(|claim| claim.slot).collect()
     }
@@ -335,9 +358,7 @@ pub(super) mod tests {
         }
         assert_eq!(recorded(&local).len(), 1_000);
         local.shrink();
-        let inner = local.lock();
-        let kept = (inner.unstarted.capacity(), inner.ended.capacity());
-        assert!(kept.0.max(kept.1) <= LocalQueue::KEPT, "{kept:?}");
+        assert!(room(&local) <= LocalQueue::KEPT, "{}", room(&local));
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@ use tokio::task::coop;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::common::{
-    HOUR, Log, beside, bounded, ms, multi_thread, on_both, poll_once, settle, watched,
+    HOUR, Log, OnDrop, beside, block_until_told, bounded, ms, multi_thread, on_both, poll_once,
+    settle, watched,
 };
 
 #[tokio::test(start_paused = true)]
@@ -261,4 +262,30 @@ async fn many_wake_ups_of_a_job_that_awaits_are_one_poll() {
     job.abort();
     group.wait().await.unwrap();
     assert_eq!(polls.load(SeqCst), 4);
+}
+
+/// Another thread cancels the job, and drops what it holds.
+#[test]
+fn wait_is_pending_while_what_a_cancelled_job_held_is_dropped() {
+    for closes_before in [true, false] {
+        watched(move || {
+            multi_thread().block_on(bounded(async {
+                let group = Group::new();
+                let ((begins, begun), (tell, told)) = (mpsc::channel(), mpsc::channel());
+                let held = OnDrop(move || {
+                    begins.send(()).unwrap();
+                    block_until_told(&told);
+                });
+                let job = group.delay(HOUR, async move { drop(held) });
+                let wait = closes_before.then(|| group.wait());
+                let cancels = std::thread::spawn(move || job.cancel());
+                begun.recv_timeout(Duration::from_secs(10)).unwrap();
+                let mut wait = wait.unwrap_or_else(|| group.wait());
+                assert!(poll_once(&mut wait).is_pending(), "{closes_before}");
+                tell.send(()).unwrap();
+                assert!(wait.await.is_ok(), "{closes_before}");
+                assert!(cancels.join().unwrap(), "{closes_before}");
+            }));
+        });
+    }
 }

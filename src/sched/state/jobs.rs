@@ -171,7 +171,8 @@ impl Jobs {
             return JobState::Pending;
         }
         if matches!(stage, Stage::Claimed | Stage::Running) {
-            // The job has left its local queue. If it has ended since, its slot is in the `ended` list of one of them.
+            // The job has left its local queue. If it has ended since, its slot is in the `ended` list of one of them, or
+            // its worker is about to record it.
             self.record_all(workers);
         }
         self.slab.get(slot).state()

@@ -890,7 +890,8 @@ mod tests {
 
     use super::super::tables::tests::Table;
     use super::*;
-    use crate::sched::local_queue::tests::{claim, next};
+    use crate::sched::local_queue::NextJob;
+    use crate::sched::local_queue::tests::{claim, locks, next, room};
 
     #[test]
     fn a_worker_takes_from_the_first_that_has_something() {
@@ -1078,6 +1079,53 @@ mod tests {
         state.unblock(slot, &mut effects);
         assert_eq!((state.jobs.pending(), state.jobs.not_due()), (0, 0));
         assert!(state.jobs.entries(std::iter::once(slot)).is_empty());
+    }
+
+    /// The claim that adds the job, the job itself, and the claim that records its lateness.
+    #[test]
+    fn a_lone_job_takes_the_lock_of_its_local_queue_three_times() {
+        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+        let mut state = State::new(usize::MAX, Workers::new(2, true), Timestamp::NEVER);
+        let (mut queue, mut worker) = (Queue::new(now), Registration::new());
+        for round in 0..3 {
+            let before = locks(&worker.local);
+            let (job, site) = (Box::new(async {}), Location::caller());
+            state.insert(now, job, JobKind::Once, site, &mut effects);
+            let _ = release(&mut state, &mut queue, now, &mut effects);
+            state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
+            let Some((NextJob::Start(last), true)) = worker.local.next(None, |_| now) else {
+                panic!("it is the only one");
+            };
+            worker.ended = Some(last.slot);
+            state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
+            assert_eq!(locks(&worker.local) - before, 3, "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_parks_keeps_little_storage_however_many_jobs_it_has_claimed() {
+        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+        let mut state = State::new(usize::MAX, Workers::new(1, true), Timestamp::NEVER);
+        let (mut queue, mut worker) = (Queue::new(now), Registration::new());
+        for jobs in [MOST_CLAIMED, 1] {
+            for _ in 0..jobs {
+                let (job, site) = (Box::new(async {}), Location::caller());
+                state.insert(now, job, JobKind::Once, site, &mut effects);
+            }
+            let _ = release(&mut state, &mut queue, now, &mut effects);
+            let mut claim = |worker: &mut Registration| {
+                let claimed = state.claim(worker, now, false, Waker::noop(), &mut effects);
+                claimed.0
+            };
+            assert_eq!(claim(&mut worker), ClaimResult::Jobs);
+            assert!(room(&worker.local) >= jobs);
+            while let Some(claim) = next(&worker.local, worker.ended.take(), now) {
+                worker.ended = Some(claim.slot);
+            }
+            assert_eq!(claim(&mut worker), ClaimResult::Parked);
+            assert!(room(&worker.local) <= LocalQueue::KEPT);
+        }
+        assert_eq!(state.jobs.counts().finished, MOST_CLAIMED as u64 + 1);
     }
 
     /// So no slot is held by a job that waits behind another one of its worker.
