@@ -237,7 +237,8 @@ impl Queue {
     #[inline]
     pub(in crate::sched) fn cascade(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         // The common case, and all that is inlined.
-        if self.left_to_move() == 0 && self.wheel.len() == 0 {
+        let is_far = self.wheel.first() > near(now) && !self.wheel.has_large();
+        if is_far && self.left_to_move() == 0 {
             return None;
         }
         self.take_slots(now, most)
@@ -245,10 +246,7 @@ impl Queue {
 
     fn take_slots(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
-            let Some((bucket, last)) = self.wheel.take(self.prefetch_until(now)) else {
-                self.advance(now);
-                return None;
-            };
+            let (bucket, last) = self.wheel.take(self.prefetch_until(now))?;
             self.moved = 0;
             // The common case. All entries of a small bucket go to a run: to sort them costs less than to look them up
             // again at each lower level.
@@ -278,7 +276,7 @@ impl Queue {
             // Up to the first deadline in the large bucket and not only to its start. So the entries of that tick,
             // which may be nearly all of them, go to a run at once, and not to a bucket of a lower level.
             let first = tick(large.earliest);
-            (first <= tick(now.after(ahead(large.len)))).then_some(first)
+            (first <= tick(now.after(ahead(large.slots.len())))).then_some(first)
         });
         large.fold(near(now), Tick::max)
     }
@@ -290,10 +288,9 @@ impl Queue {
     /// Returns whether an entry that is due by `now` is still in the wheel or in a bucket that is being looked up.
     /// Until it is [moved](Queue::cascade), the due entries are not in order.
     pub(in crate::sched) fn is_behind(&self, now: Timestamp) -> bool {
-        match self.wheel.peek() {
-            _ if self.left_to_move() > 0 => self.moving.earliest <= now,
-            Some(first) => first.start <= tick(now),
-            None => false,
+        match self.left_to_move() {
+            0 => self.wheel.first() <= tick(now),
+            _ => self.moving.earliest <= now,
         }
     }
 
@@ -301,7 +298,7 @@ impl Queue {
     pub(in crate::sched) fn next(&self) -> Timestamp {
         let heap = self.heap.peek().map(|Reverse(entry)| entry.at);
         let moving = (self.left_to_move() > 0).then_some(self.moving.earliest);
-        let wheel = self.wheel.peek().map(|first| first.earliest);
+        let wheel = self.wheel.earliest();
         let runs = self.runs.iter().filter_map(VecDeque::front);
         let runs = runs.map(|entry| entry.at);
         let next = runs.chain(heap).chain(wheel).chain(moving).min();
@@ -312,7 +309,7 @@ impl Queue {
     /// or at the earliest deadline.
     pub(in crate::sched) fn next_large(&self) -> Timestamp {
         let large = self.wheel.large();
-        let ahead = large.map(|large| large.earliest.before(ahead(large.len)));
+        let ahead = large.map(|large| large.earliest.before(ahead(large.slots.len())));
         ahead.min().unwrap_or(Timestamp::NEVER)
     }
 

@@ -44,6 +44,8 @@ fn start_of(tick: Tick) -> Timestamp {
 #[derive(Debug)]
 pub(super) struct Wheel {
     at: Tick,
+    /// The first tick of the first bucket that is not empty; `Tick::MAX` if all are empty.
+    first: Tick,
     levels: Vec<Level>,
     len: usize,
 }
@@ -62,14 +64,6 @@ pub(super) struct Bucket {
     /// No entry in the bucket is due before this.
     pub(super) earliest: Timestamp,
     pub(super) slots: Slots,
-}
-
-/// What is known of a bucket that stays in the wheel.
-pub(super) struct BucketInfo {
-    pub(super) start: Tick,
-    /// No entry in the bucket is due before this.
-    pub(super) earliest: Timestamp,
-    pub(super) len: usize,
 }
 
 /// Numbers of slots in the order in which they were pushed, in segments.
@@ -138,6 +132,7 @@ impl Wheel {
     pub(super) fn new(at: Tick) -> Wheel {
         Wheel {
             at,
+            first: Tick::MAX,
             levels: Vec::new(),
             len: 0,
         }
@@ -146,6 +141,11 @@ impl Wheel {
     /// Returns the wheel's tick. All entries are due in later ticks.
     pub(super) fn at(&self) -> Tick {
         self.at
+    }
+
+    /// Returns the first tick of the first bucket that is not empty; `Tick::MAX` if all are empty.
+    pub(super) fn first(&self) -> Tick {
+        self.first
     }
 
     pub(super) fn len(&self) -> usize {
@@ -165,7 +165,9 @@ impl Wheel {
         // The level of the highest bits in which the two ticks differ. The bits above are equal, so a bucket of this
         // level is later than `at`, and later than all buckets of the lower levels.
         let level = (tick ^ self.at).ilog2() / LEVEL_BITS;
-        let index = (tick >> (level * LEVEL_BITS)) as usize % BUCKETS;
+        let bits = level * LEVEL_BITS;
+        let index = (tick >> bits) as usize % BUCKETS;
+        self.first = self.first.min(tick >> bits << bits);
         if self.levels.len() <= level as usize {
             self.add_levels(level as usize + 1);
         }
@@ -202,17 +204,8 @@ impl Wheel {
         (above | index as u64) << bits
     }
 
-    fn info(&self, (level, index): (usize, usize)) -> BucketInfo {
-        let bucket = &self.levels[level].buckets[index];
-        BucketInfo {
-            start: self.start((level, index)),
-            earliest: bucket.earliest,
-            len: bucket.slots.len(),
-        }
-    }
-
     /// Finds the first bucket that is not empty. All buckets of a level are earlier than those of the levels above.
-    fn first(&self) -> Option<(usize, usize)> {
+    fn find_first(&self) -> Option<(usize, usize)> {
         let mut levels = self.levels.iter().enumerate();
         levels.find_map(|(number, level)| {
             let first = level.occupied.trailing_zeros() as usize;
@@ -220,20 +213,25 @@ impl Wheel {
         })
     }
 
-    /// Returns the first bucket that is not empty.
-    pub(super) fn peek(&self) -> Option<BucketInfo> {
-        self.first().map(|first| self.info(first))
+    /// Returns the earliest deadline of the first bucket, or an earlier instant; `None` if there is no entry.
+    pub(super) fn earliest(&self) -> Option<Timestamp> {
+        let (level, index) = self.find_first()?;
+        Some(self.levels[level].buckets[index].earliest)
+    }
+
+    /// Returns whether there is a large bucket.
+    pub(super) fn has_large(&self) -> bool {
+        self.levels.iter().any(|level| level.large != 0)
     }
 
     /// Returns all large buckets, also those behind other ones.
-    pub(super) fn large(&self) -> impl Iterator<Item = BucketInfo> {
-        let levels = self.levels.iter().enumerate();
-        levels.flat_map(move |(number, level)| {
+    pub(super) fn large(&self) -> impl Iterator<Item = &Bucket> {
+        self.levels.iter().flat_map(|level| {
             let mut left = level.large;
             std::iter::from_fn(move || {
                 let index = left.trailing_zeros() as usize;
                 left &= left.wrapping_sub(1);
-                (index < BUCKETS).then(|| self.info((number, index)))
+                level.buckets.get(index)
             })
         })
     }
@@ -242,17 +240,18 @@ impl Wheel {
     /// to the bucket's earliest deadline, or to `until` if that is earlier. The caller pushes again what is due later
     /// than that.
     pub(super) fn take(&mut self, until: Tick) -> Option<(Bucket, Tick)> {
-        let (level, index) = self.first()?;
-        let start = self.start((level, index));
-        if start > until {
+        if self.first > until {
             return None;
         }
-        let last = start + (1 << (level as u32 * LEVEL_BITS)) - 1;
+        let (level, index) = self.find_first()?;
+        let last = self.first + (1 << (level as u32 * LEVEL_BITS)) - 1;
         let level = &mut self.levels[level];
         level.occupied &= !(1 << index);
         level.large &= !(1 << index);
         let bucket = std::mem::take(&mut level.buckets[index]);
         self.len -= bucket.slots.len();
+        let next = self.find_first();
+        self.first = next.map_or(Tick::MAX, |next| self.start(next));
         // The wheel advances into the range of this bucket, or entries that are pushed again would go to the same
         // bucket. But not further than its first deadline or `until`, since entries that are not later than `at` go to
         // the heap, which is to stay small.
@@ -264,8 +263,7 @@ impl Wheel {
     pub(super) fn advance(&mut self, to: Tick) {
         // Not into the range of that bucket: an entry that is then pushed for this range would go to a lower level, and
         // be found before the entries of the bucket.
-        let free = self.peek().map_or(to, |first| to.min(first.start - 1));
-        self.at = self.at.max(free);
+        self.at = self.at.max(to.min(self.first - 1));
     }
 }
 
@@ -351,7 +349,7 @@ mod tests {
         let mut wheel = Wheel::new(0);
         for due in [900_000, 5_000, 5_001, 70_000] {
             wheel.push(timestamp(due), 0);
-            let earliest = wheel.peek().unwrap().earliest;
+            let earliest = wheel.earliest().unwrap();
             assert_eq!(tick(earliest), if due == 900_000 { 900_000 } else { 5_000 });
         }
     }
@@ -360,7 +358,7 @@ mod tests {
     fn the_end_of_time_has_a_bucket() {
         let mut wheel = Wheel::new(0);
         wheel.push(Timestamp::NEVER, 7);
-        assert_eq!(wheel.peek().unwrap().earliest, Timestamp::NEVER);
+        assert_eq!(wheel.earliest().unwrap(), Timestamp::NEVER);
         let (mut deadline, _) = wheel.take(Tick::MAX).unwrap();
         while wheel.at() < tick(Timestamp::NEVER) {
             wheel.push(Timestamp::NEVER, deadline.slots.first()[0]);
@@ -389,7 +387,12 @@ mod tests {
         assert_eq!(wheel.large().count(), 0, "not more than that");
         wheel.push(timestamp(5), 0);
         wheel.push(timestamp(9), 0);
-        let large = |wheel: &Wheel| wheel.large().map(|large| large.start).collect::<Vec<_>>();
+        let large = |wheel: &Wheel| {
+            wheel
+                .large()
+                .map(|large| tick(large.earliest))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(large(&wheel), [5, 9]);
         assert!(wheel.take(5).is_some());
         assert_eq!(large(&wheel), [9]);
