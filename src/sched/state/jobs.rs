@@ -3,7 +3,7 @@
 //! A method that gives a job a new entry returns the entry, and the caller sends it to the driver. Values that are to
 //! be dropped are returned as well; their jobs still count as held until [`EndedDrops`] counts them.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::counts::{Counts, Ending, FirstPanic};
 use super::dropped::{DroppedChunk, DroppedJob};
 use super::lifecycle::Lifecycle;
 use super::ready::ReadyQueue;
-use super::slab::{Contents, Emptied, PAGES, Slab, Slot, Stage, next_run};
+use super::slab::{Contents, Emptied, PAGES, Slab, Slot, Stage};
 use super::tables::Tables;
 use super::workers::Workers;
 use crate::common::time::{Clock, Timestamp};
@@ -78,6 +78,26 @@ pub(in crate::sched) struct Jobs {
     max_lateness: Duration,
     /// A series that ends with `wait` was scheduled since the last walk that made them due.
     pub(super) to_expedite: bool,
+}
+
+/// Notes the numbers of the claimed series, and those of their next runs: while a series runs, its runnable is not here
+/// to tell them. Of a first run nothing is noted, since its numbers are those of any other job.
+fn begin_runs(slab: &mut Slab, claims: &mut VecDeque<Claim>) {
+    let last_run = |claim: &Claim| match &claim.work {
+        Work::Boxed(runnable) => runnable.last_run(),
+        Work::Row { .. } => None,
+    };
+    // The runnables lie far from each other, and have left the cache since their last runs. Read in one loop, they are
+    // all fetched at the same time (as by `Slab::touch`).
+    if claims.len() > 1 {
+        std::hint::black_box(claims.iter().filter_map(last_run).count());
+    }
+    for claim in claims {
+        if let Some((id, run)) = last_run(claim) {
+            slab.begin_run(claim.slot, (id, run + 1));
+            claim.id = id;
+        }
+    }
 }
 
 impl Jobs {
@@ -629,6 +649,7 @@ impl Jobs {
             false => workers.share_of(startable, most),
         };
         local.fill(count, |claims| {
+            let mut has_series = false;
             for _ in 0..count {
                 let slab = &mut self.slab;
                 let taken = self.ready.take(|entry| {
@@ -651,15 +672,10 @@ impl Jobs {
                     deadline: entry.at,
                     scheduled_at,
                 };
-                let mut id = JobId(entry.sequence.number());
+                let id = JobId(entry.sequence.number());
                 match contents {
                     Contents::Runnable(runnable) => {
-                        if call_site.may_run_again() {
-                            // While a series runs, its runnable is not here to tell these numbers.
-                            let run = next_run(&*runnable, entry.sequence);
-                            slab.begin_run(entry.slot, run);
-                            id = run.0;
-                        }
+                        has_series |= call_site.may_run_again();
                         claims.push_back(claim(id, Work::Boxed(runnable)));
                     }
                     Contents::Row(Some(key)) => {
@@ -668,6 +684,9 @@ impl Jobs {
                     }
                     Contents::Row(None) => unreachable!("a pending job has not started"),
                 }
+            }
+            if has_series {
+                begin_runs(&mut self.slab, claims);
             }
         });
         self.ready.shrink();
