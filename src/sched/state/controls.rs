@@ -26,8 +26,8 @@ impl RunControl {
 
 /// The controls of the runs that have any, by the slot of the job.
 ///
-/// Each run of a series has some. One run has a place outside of the map, since series that are due one after another
-/// run one at a time.
+/// Each run of a series but the first has some. One run has a place outside of the map, since series that are due one
+/// after another run one at a time.
 #[derive(Default)]
 pub(super) struct Controls {
     one: Option<(u32, RunControl)>,
