@@ -1,10 +1,17 @@
-//! How a group is closed with a grace, and what it reports.
+//! How a group is closed with a grace, what it reports, and why a group or a combinator is stopped.
 
 /// The method that closes a group with a grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
     Drain,
     ShutDown,
+}
+
+/// The reason why nothing more starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopReason {
+    Cancelled,
+    DeadlineExceeded,
 }
 
 /// Counts of a group's jobs by outcome at its end; returned by [`drain`](crate::Group::drain) and

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use super::stop::Stop;
+use crate::common::closing::StopReason;
 use crate::common::error::{TaskError, TaskErrors};
 
 /// The error of a [`race`](super::race()) without a winner, or of a [`take`](super::take()) with too few values.
@@ -38,11 +38,11 @@ pub enum RaceError<E> {
     DeadlineExceeded,
 }
 
-impl<E> From<Stop> for RaceError<E> {
-    fn from(stop: Stop) -> RaceError<E> {
+impl<E> From<StopReason> for RaceError<E> {
+    fn from(stop: StopReason) -> RaceError<E> {
         match stop {
-            Stop::Cancelled => RaceError::Cancelled,
-            Stop::DeadlineExceeded => RaceError::DeadlineExceeded,
+            StopReason::Cancelled => RaceError::Cancelled,
+            StopReason::DeadlineExceeded => RaceError::DeadlineExceeded,
         }
     }
 }
@@ -161,11 +161,11 @@ pub enum Ended {
     DeadlineExceeded,
 }
 
-impl From<Stop> for Ended {
-    fn from(stop: Stop) -> Ended {
+impl From<StopReason> for Ended {
+    fn from(stop: StopReason) -> Ended {
         match stop {
-            Stop::Cancelled => Ended::Cancelled,
-            Stop::DeadlineExceeded => Ended::DeadlineExceeded,
+            StopReason::Cancelled => Ended::Cancelled,
+            StopReason::DeadlineExceeded => Ended::DeadlineExceeded,
         }
     }
 }

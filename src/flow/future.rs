@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::rule::Rule;
 use super::settings::{Settings, Work};
-use super::stop::Stop;
 use super::task_set::{Event, TaskSet};
+use crate::common::closing::StopReason;
 use crate::common::panic::{ENDED, TaskPanic};
 
 /// A future that runs a set of tasks and combines their results into `T`.
@@ -208,7 +208,7 @@ enum Over {
     /// The rule has its value: what still ends does not count.
     Settled,
     /// A task that had ended by itself before the abort reached it still counts.
-    Stopped(Stop),
+    Stopped(StopReason),
 }
 
 impl<I, R> Run<I, R>
@@ -254,7 +254,7 @@ where
         }
     }
 
-    fn stop(&mut self, stop: Stop) {
+    fn stop(&mut self, stop: StopReason) {
         self.over = Some(Over::Stopped(stop));
         self.set.stop();
     }

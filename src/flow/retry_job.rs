@@ -19,7 +19,8 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
-use super::stop::{Stop, StopSignal};
+use super::stop::StopSignal;
+use crate::common::closing::StopReason;
 use crate::common::panic::{ENDED, Guarded, catch, drop_payload, drop_quietly};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
@@ -316,7 +317,7 @@ pub struct RetryHandle<T, E> {
     /// That of the retry, which only sees it while its job runs.
     stop: StopSignal,
     /// Why this handle has cancelled the job.
-    stopped: Option<Stop>,
+    stopped: Option<StopReason>,
 }
 
 impl<T, E> RetryHandle<T, E> {

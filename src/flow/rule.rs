@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::error::RaceError;
-use super::stop::Stop;
+use crate::common::closing::StopReason;
 use crate::common::error::{TaskError, TaskErrors};
 use crate::common::panic::{DiscardEach, TaskPanic, discard_each};
 
@@ -28,7 +28,7 @@ pub(super) trait Rule {
     fn settle(&mut self) -> Self::Output;
 
     /// The value when a stop cut tasks off: with slots all of them are counted, else at least one is.
-    fn stopped(&mut self, stop: Stop, cut_off: usize) -> Self::Output;
+    fn stopped(&mut self, stop: StopReason, cut_off: usize) -> Self::Output;
 }
 
 /// An end of a task that may fail.
@@ -89,7 +89,7 @@ impl<T: Send + 'static> Rule for All<T> {
         self.slots.take_full()
     }
 
-    fn stopped(&mut self, stop: Stop, cut_off: usize) -> Self::Output {
+    fn stopped(&mut self, stop: StopReason, cut_off: usize) -> Self::Output {
         let mut slots = self.slots.take();
         let ended = slots.iter().flatten().count();
         slots.resize_with(ended + cut_off, || None);
@@ -136,7 +136,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
         }
     }
 
-    fn stopped(&mut self, stop: Stop, _: usize) -> Self::Output {
+    fn stopped(&mut self, stop: StopReason, _: usize) -> Self::Output {
         Err(stop.into())
     }
 }
@@ -182,7 +182,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Take<T, E> {
         Err(TaskErrors::new(self.errors.take()).map_or(RaceError::TooFew, RaceError::Failed))
     }
 
-    fn stopped(&mut self, stop: Stop, _: usize) -> Self::Output {
+    fn stopped(&mut self, stop: StopReason, _: usize) -> Self::Output {
         Err(stop.into())
     }
 }
@@ -241,7 +241,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryTake<T, E> {
         }
     }
 
-    fn stopped(&mut self, stop: Stop, _: usize) -> Self::Output {
+    fn stopped(&mut self, stop: StopReason, _: usize) -> Self::Output {
         Err(stop.into())
     }
 }

@@ -7,22 +7,16 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::common::closing::StopReason;
 use crate::common::error::TaskError;
 use crate::common::panic::Guarded;
 use crate::common::time::{CENTURY, later};
 
-/// The reason why a combinator was stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    Cancelled,
-    DeadlineExceeded,
-}
-
-impl<E> From<Stop> for TaskError<E> {
-    fn from(stop: Stop) -> TaskError<E> {
+impl<E> From<StopReason> for TaskError<E> {
+    fn from(stop: StopReason) -> TaskError<E> {
         match stop {
-            Stop::Cancelled => TaskError::Cancelled,
-            Stop::DeadlineExceeded => TaskError::DeadlineExceeded,
+            StopReason::Cancelled => TaskError::Cancelled,
+            StopReason::DeadlineExceeded => TaskError::DeadlineExceeded,
         }
     }
 }
@@ -98,34 +92,36 @@ impl StopSignal {
     }
 
     /// Returns the reason to stop, if there is one now.
-    pub(super) fn get(&self) -> Option<Stop> {
+    pub(super) fn get(&self) -> Option<StopReason> {
         self.get_within(Duration::ZERO)
     }
 
     /// Returns the reason to stop that there is now, or that the deadline will be when `delay` is over.
-    pub(super) fn get_within(&self, delay: Duration) -> Option<Stop> {
+    pub(super) fn get_within(&self, delay: Duration) -> Option<StopReason> {
         if self
             .token
             .as_ref()
             .is_some_and(CancellationToken::is_cancelled)
         {
-            return Some(Stop::Cancelled);
+            return Some(StopReason::Cancelled);
         }
         let deadline = self.deadline.as_ref()?;
-        deadline.is_over(delay).then_some(Stop::DeadlineExceeded)
+        deadline
+            .is_over(delay)
+            .then_some(StopReason::DeadlineExceeded)
     }
 
     /// Returns the reason to stop; without one, the task is woken when there is one.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<StopReason> {
         self.poll_token(cx).or_else(|| {
             let timer = self.deadline.as_mut()?.poll(cx);
-            timer.is_ready().then_some(Stop::DeadlineExceeded)
+            timer.is_ready().then_some(StopReason::DeadlineExceeded)
         })
     }
 
     /// Like `poll`, for the time between two attempts of a job: only the token wakes the waker, and no timer
     /// of the runtime is held.
-    pub(super) fn poll_paused(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
+    pub(super) fn poll_paused(&mut self, cx: &mut Context<'_>) -> Option<StopReason> {
         if let Some(deadline) = &mut self.deadline {
             deadline.sleep = None;
         }
@@ -133,7 +129,7 @@ impl StopSignal {
     }
 
     /// Like `poll`, without the deadline.
-    fn poll_token(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
+    fn poll_token(&mut self, cx: &mut Context<'_>) -> Option<StopReason> {
         let token = self.token.as_ref()?;
         let cancelled = self
             .cancelled
@@ -143,6 +139,6 @@ impl StopSignal {
         }
         // It has resolved, and must not be polled again.
         self.cancelled = None;
-        Some(Stop::Cancelled)
+        Some(StopReason::Cancelled)
     }
 }

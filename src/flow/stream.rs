@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::{Settings, Work};
-use super::stop::Stop;
 use super::task_set::{Event, TaskSet};
+use crate::common::closing::StopReason;
 use crate::common::error::TaskError;
 use crate::common::panic::{DiscardEach, TaskPanic};
 
@@ -276,7 +276,7 @@ struct Run<I, T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    Stopped(Stop),
+    Stopped(StopReason),
     /// There is nothing more to take.
     Over,
 }
@@ -347,7 +347,7 @@ where
         self.ends[index - first] = end;
     }
 
-    fn stop(&mut self, stop: Stop) {
+    fn stop(&mut self, stop: StopReason) {
         self.phase = Phase::Stopped(stop);
         self.set.stop();
     }

@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::settings::Settings;
-use super::stop::{Stop, StopSignal};
+use super::stop::StopSignal;
 use crate::common::abort_handles::AbortHandles;
+use crate::common::closing::StopReason;
 use crate::common::panic::{DiscardEach, TaskPanic};
 use crate::common::run;
 
@@ -42,7 +43,7 @@ pub(super) enum Event<T> {
     /// All that started have ended.
     Idle,
     /// There is a reason to stop, and no end that came before it; or the runtime was shut down.
-    Stopped(Stop),
+    Stopped(StopReason),
 }
 
 impl<I, T> TaskSet<I, T> {
@@ -92,7 +93,7 @@ impl<I, T> TaskSet<I, T> {
             }
             // Without a stop it is the runtime that was shut down.
             if !self.is_stopped() {
-                return Poll::Ready(Event::Stopped(Stop::Cancelled));
+                return Poll::Ready(Event::Stopped(StopReason::Cancelled));
             }
         }
     }

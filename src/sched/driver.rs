@@ -376,10 +376,10 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::super::runnable::{JobFuture, RowKey, RowTable, Run};
-    use super::super::state::{CHUNK, JobKind, State, StopReason, Workers};
+    use super::super::state::{CHUNK, JobKind, State, Workers};
     use super::super::timer::Timer;
     use super::*;
-    use crate::common::closing::Closing;
+    use crate::common::closing::{Closing, StopReason};
     use crate::common::panic::Payload;
     use crate::common::time::Clock;
 

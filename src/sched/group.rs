@@ -10,10 +10,10 @@ use super::builder::Builder;
 use super::handle::Handle;
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
-use super::state::{Caller, StopReason};
+use super::state::Caller;
 use super::stats::{JobInfo, Stats};
 use super::wait::{Drain, Shutdown, Wait};
-use crate::common::closing::Closing;
+use crate::common::closing::{Closing, StopReason};
 use crate::common::trace;
 
 /// A group of delayed jobs on one tokio driver task, which are waited for, cancelled and shut down together.

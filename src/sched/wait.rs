@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use super::error::WaitError;
 use super::shared::Shared;
-use super::state::{Counts, GroupOutcome, State, StopReason};
-use crate::common::closing::Report;
+use super::state::{Counts, GroupOutcome, State};
+use crate::common::closing::{Report, StopReason};
 use crate::common::panic::{ENDED, drop_quietly};
 
 /// A future that is dropped when it resolves, and names the misuse if it is polled again.

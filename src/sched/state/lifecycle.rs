@@ -26,7 +26,7 @@
 use std::time::Duration;
 
 use super::counts::{Counts, FirstPanic};
-use crate::common::closing::{Closing, Report};
+use crate::common::closing::{Closing, Report, StopReason};
 use crate::common::schedule_error::ScheduleError;
 use crate::common::time::Timestamp;
 use crate::sched::error::JobPanic;
@@ -61,13 +61,6 @@ impl ClosedBy {
         };
         panic!("schedgroup: attempted to schedule job after Group::{method} was called");
     }
-}
-
-/// The reason why no further job starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sched) enum StopReason {
-    Cancelled,
-    DeadlineExceeded,
 }
 
 /// The reason why a job was rejected.

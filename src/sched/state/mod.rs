@@ -19,7 +19,7 @@ pub(super) use counts::{Counts, Ending};
 pub(super) use dropped::{DroppedChunk, DroppedJob};
 pub(super) use inbox::WakeDriver;
 pub(crate) use lifecycle::Rejected;
-pub(super) use lifecycle::{Caller, GroupOutcome, StopReason};
+pub(super) use lifecycle::{Caller, GroupOutcome};
 pub(super) use slab::CHUNK;
 pub(super) use transitions::{ClaimResult, Effects, State, Turn};
 pub(super) use workers::{Registration, Workers};

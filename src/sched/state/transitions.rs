@@ -10,7 +10,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::common::closing::{Closing, Report};
+use crate::common::closing::{Closing, Report, StopReason};
 use crate::common::time::{Clock, Timestamp};
 use crate::common::waiters::Waiters;
 
@@ -19,7 +19,7 @@ use super::counts::{Counts, Ending};
 use super::dropped::{DroppedChunk, DroppedJob};
 use super::inbox::{Inbox, WakeDriver};
 use super::jobs::{EndedRun, Jobs, Reset, Unused};
-use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
+use super::lifecycle::{GroupOutcome, Lifecycle};
 use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::awaiting::AwaitingJob;
 use crate::sched::cancels::Noted;

@@ -24,13 +24,13 @@ use super::runnable::{Run, Runnable, Started, Stateful};
 use super::shared::Shared;
 use super::state::GroupOutcome;
 use super::state::Workers;
-use super::state::{Caller, DroppedChunk, StopReason};
+use super::state::{Caller, DroppedChunk};
 use super::state::{Counts, JobKind};
 use super::state::{Effects, State, Turn};
 use super::stats::Stats;
 use super::worker;
 use super::yield_now::yield_now;
-use crate::common::closing::{Closing, Report};
+use crate::common::closing::{Closing, Report, StopReason};
 use crate::common::panic::Payload;
 use crate::common::time::Timestamp;
 
