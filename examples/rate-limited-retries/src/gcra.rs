@@ -55,12 +55,13 @@ impl Bucket {
         rate.nanos(self.opens(rate, cost))
     }
 
-    /// Returns until when the late starts of the last period keep work of this cost from its start.
+    /// Returns until when the late starts of the last period keep work of this cost from its start. Work of cost zero adds
+    /// nothing to a period, and so waits for none.
     ///
     /// Call it only when the exact instant has come. If a dispatcher slept until this instant in the first place, it
     /// would be late again by as much in each period.
     pub(crate) fn blocked_until(&self, rate: Rate, cost: u32) -> u64 {
-        let window = self.window.as_ref();
+        let window = self.window.as_ref().filter(|_| cost > 0);
         window.map_or(0, |window| window.earliest(rate, cost))
     }
 
@@ -114,7 +115,7 @@ impl Bucket {
 struct Window {
     /// The sum of the costs of all starts since the first late one.
     started: u64,
-    /// No work starts before this instant, whatever its cost. It is the end of the period after the last late start
+    /// No work that costs something starts before this instant. It is the end of the period after the last late start
     /// that was removed from `late`.
     blocked_until: u64,
     late: VecDeque<Late>,
@@ -342,6 +343,24 @@ mod tests {
         }
         let kept = bucket.window.as_ref().unwrap().late.len();
         assert!(kept <= 230, "{kept} kept of a hundred seconds");
+    }
+
+    /// The first start is 50 ms late, and the last one costs one more than the burst. So the period after the first one is
+    /// full, and the bucket allows work of cost zero.
+    #[test]
+    fn a_cost_of_zero_waits_for_no_period_that_is_full() {
+        let rate = Rate::per_second(100);
+        let (mut bucket, mut at) = (Bucket::default(), 0);
+        for n in 0..101 {
+            let cost = if n == 100 { 2 } else { 1 };
+            at = bucket.exact(rate, cost).max(at);
+            bucket.take(rate, cost, at, at.max(ms(50)));
+        }
+        assert_eq!(bucket.exact(rate, 0), ms(1_010));
+        assert_eq!(bucket.blocked_until(rate, 0), 0);
+        bucket.take(rate, 0, ms(1_010), ms(1_010));
+        assert_eq!(bucket.exact(rate, 1), ms(1_020));
+        assert_eq!(bucket.blocked_until(rate, 1), ms(1_050));
     }
 
     #[test]

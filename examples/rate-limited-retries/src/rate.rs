@@ -95,6 +95,11 @@ impl Rate {
 
     /// Sets the burst: the number of starts that may happen at once after a pause.
     ///
+    /// With a rate per key, the burst is also how far a key can catch up after it has waited for the
+    /// [overall rate](crate::Builder::overall). If the costs of work differ, keys often become ready at the same time. If
+    /// their rates then sum to the overall rate, they lose some 5 to 13 % of it with a burst of one, and nothing with a burst
+    /// of one and a half times the largest cost.
+    ///
     /// # Panics
     ///
     /// If `count` is zero.

@@ -89,6 +89,9 @@ impl<K, T> Builder<K, T> {
 
     /// Sets a rate for all keys together.
     ///
+    /// If the costs of work differ, give the rate [per key](Builder::per_key) a burst: otherwise keys that wait for the
+    /// overall rate lose some of their own. [`Rate::burst`] says how much.
+    ///
     /// # Examples
     ///
     /// ```
