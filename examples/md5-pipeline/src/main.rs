@@ -48,10 +48,9 @@ async fn walk(
     Ok(())
 }
 
+/// A function that is not `async`: an `async fn` that spawns itself does not compile.
 fn spawn_walk(path: PathBuf, group: &TaskHandle<io::Error>, sums: &mpsc::UnboundedSender<Sum>) {
-    let task: std::pin::Pin<Box<dyn Future<Output = io::Result<()>> + Send>> =
-        Box::pin(walk(path, group.clone(), sums.clone()));
-    group.spawn(task);
+    group.spawn(walk(path, group.clone(), sums.clone()));
 }
 
 #[tokio::main]
