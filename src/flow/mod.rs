@@ -35,8 +35,9 @@
 //! ```
 //!
 //! **Tasks** are futures, in an iterator or an array. They are spawned on the runtime, so they must be `Send + 'static`
-//! and run in parallel; the iterator itself may borrow. A future is taken from the iterator when it is started, so with
-//! a limit no more futures exist than may run. `waterfall` and `retry` do one thing at a time: they run in the task
+//! and run in parallel; the iterator itself may borrow. Futures of different types are boxed, as
+//! `Pin<Box<dyn Future<Output = T> + Send>>`. A future is taken from the iterator when it is started, so with a limit no
+//! more futures exist than may run. `waterfall` and `retry` do one thing at a time: they run in the task
 //! that awaits them, and what they run may borrow. A [`Flow`] or a [`Stream`] runs nothing until its first poll, and
 //! can be named and stored.
 //!
@@ -57,8 +58,8 @@
 //! thread cannot be aborted: it is waited for.) Dropping the future aborts the tasks too, but does not wait for them.
 //!
 //! **A panic** of a task or a step becomes its error, with the payload and the line of the call; so does a panic of a
-//! task's destructor, unless the result is known by then. A panic of the input iterator, or of the operation or the
-//! settings of a retry, is passed on to the caller.
+//! task's destructor, unless the result is known by then or the task never started. A panic of the input iterator, or of
+//! the operation or the settings of a retry, is passed on to the caller.
 //!
 //! # From Go
 //!

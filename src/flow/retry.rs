@@ -73,9 +73,8 @@ pub enum Verdict {
 ///
 /// # Panics
 ///
-/// A poll after the end panics, at the line of the `.await`. A panic of the operation, of the delays, of `when` or
-/// of `notify` is passed on to the caller. With delays, timeouts or a deadline it must be polled in a tokio runtime
-/// whose timer is enabled.
+/// A poll after the end panics. A panic of the operation, of the delays, of `when` or of `notify` is passed on to the
+/// caller. With delays, timeouts or a deadline it must be polled in a tokio runtime whose timer is enabled.
 ///
 /// # Errors
 ///

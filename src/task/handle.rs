@@ -14,6 +14,9 @@ use super::pool::{Caller, Pool};
 /// limit. After a `shutdown` was called, and once a closed group has no task left, its tasks are rejected. It never
 /// panics, and does not keep the group alive.
 ///
+/// An `async fn` that spawns itself does not compile, since the compiler cannot tell whether it is `Send`. Let a function
+/// that is not `async` spawn it, as in the example.
+///
 /// Whether a deadline has passed or a grace is over is told by tokio's clock on the thread that calls a method. A clock
 /// that a test has paused is paused only inside that test's runtime, so call the methods there.
 ///

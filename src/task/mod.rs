@@ -36,9 +36,9 @@
 //! | [`abort`](TaskGroup::abort), drop | are stopped at their next await; queued ones are skipped | rejected | – |
 //!
 //! The panic of a task is handled like an error that it returned, with every [`OnError`], unless the program is built
-//! with `panic = "abort"`. So is a panic of its destructor, also if the task was aborted. With the feature `tracing` it
-//! is also an error event, `task panicked`, with the fields `group` (the group's name), `index`, `spawned_at` and
-//! `panic`.
+//! with `panic = "abort"`. So is a panic of its destructor, also if the task was aborted, but not if it never started.
+//! With the feature `tracing` each of them is also an error event, `task panicked`, with the fields `group` (the group's
+//! name), `index`, `spawned_at` and `panic`.
 //!
 //! # From Go
 //!
@@ -55,13 +55,14 @@
 //! | kratos `WithContext(ctx)` | [`Builder::token`] with [`OnError::Continue`], [`spawn_with`](TaskGroup::spawn_with) |
 //! | neilotoole `WithContextN(ctx, numG, qSize)` | [`Builder::limit`] and [`Builder::queue`], with `submit` |
 //! | facebookgo `Add(1)`, `Done`, `Error` | [`member`](TaskGroup::member), its drop, [`Member::fail`] |
-//! | facebookgo and syncs `MultiError` | [`wait_all`](TaskGroup::wait_all), [`TaskErrors`] |
+//! | facebookgo and syncs `MultiError` | [`wait_all`](TaskGroup::wait_all), [`TaskErrors`], with `OnError::Continue` |
 //! | syncs `NewSizedGroup(n)` | `limit(n)` with [`OnError::Continue`]; tasks return `()` |
 //! | its `Go`, `Preemptive`, `Discard` | `spawn`, `submit`, `try_spawn`, whose tasks are counted as `discarded` |
 //! | its `Context(ctx)`, `Go` from a task while `Wait` runs, unmerged `WaitQueue(n)` | [`Builder::token`], [`TaskHandle`], [`Builder::queue`] |
 //! | syncs `NewErrSizedGroup(n)`, `TermOnErr` | `limit(n)` with `OnError::Continue`, `OnError::Cancel` |
 //! | go-waitgroup `NewWaitGroup(n)`, `BlockAdd`, `PendingCount` | `limit(n)`, `submit`, [`stats`](TaskGroup::stats) |
-//! | conc `Pool`, `ErrorPool`, `ContextPool` with `WithFirstError`, `WithCancelOnError`, `WithFailFast` | `limit(n)`, `wait`, `OnError::Cancel`, `OnError::Abort` |
+//! | conc `Pool`, `ErrorPool`, `ContextPool` | `limit(n)` with `OnError::Continue`; `wait_all` |
+//! | their `WithFirstError`, `WithCancelOnError`, `WithFailFast` | `wait`; `OnError::Cancel`; both |
 //! | a group used again after `Wait` | a new group; `wait` is called again only if its future was dropped before it had resolved |
 //!
 //! [`TaskError::Panicked`]: crate::TaskError::Panicked
