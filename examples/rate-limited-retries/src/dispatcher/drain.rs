@@ -29,7 +29,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 #[must_use = "the work that has not started is in it"]
 pub struct Drained<K, T> {
-    /// The number of pieces of work that have started since the call.
+    /// The number of starts of work since the call.
     pub started: u64,
     /// The number of pieces of work that still run. They are not interrupted; `shutdown` of the group ends them.
     pub running: usize,
