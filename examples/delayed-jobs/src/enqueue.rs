@@ -108,9 +108,10 @@ pub enum EnqueueError {
 
 impl From<StoreError> for EnqueueError {
     fn from(error: StoreError) -> EnqueueError {
-        match error.comes_after_itself() {
-            true => EnqueueError::AfterItself,
-            false => EnqueueError::Store(error),
+        match error {
+            StoreError::ReplacesAndWaits => EnqueueError::ReplacesAndWaits,
+            error if error.comes_after_itself() => EnqueueError::AfterItself,
+            error => EnqueueError::Store(error),
         }
     }
 }
@@ -186,7 +187,8 @@ impl<'a> Enqueue<'a> {
 
     /// Makes the job come after others: it waits until all of them are done, and is cancelled if one of them ends in
     /// another way, or is deleted while it is pending. A job that was deleted before, or is not there yet, counts as done.
-    /// A job cannot come after itself: see [`EnqueueError::AfterItself`].
+    /// It does not wait for a job with a higher id than its own, which only another program can have inserted. A job cannot
+    /// come after itself: see [`EnqueueError::AfterItself`].
     ///
     /// # Examples
     ///
@@ -336,10 +338,6 @@ impl<'a> Enqueue<'a> {
             if !fits(text, most) {
                 return Err(EnqueueError::Name { what, most });
             }
-        }
-        let replaces = self.unique.as_ref().is_some_and(Unique::replaces);
-        if replaces && self.follows.is_some() {
-            return Err(EnqueueError::ReplacesAndWaits);
         }
         let payload = self.payload.map_err(EnqueueError::Payload)?;
         (self.check)(&payload).map_err(EnqueueError::Unreadable)?;

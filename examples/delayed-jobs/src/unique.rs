@@ -149,10 +149,6 @@ impl Unique {
         self.max_wait
     }
 
-    pub(crate) fn replaces(&self) -> bool {
-        self.on_duplicate == OnDuplicate::Replace
-    }
-
     /// Returns the key of the rule, or `None` if the key is computed from the payload.
     pub(crate) fn own_key(&self) -> Option<&str> {
         match &self.by {

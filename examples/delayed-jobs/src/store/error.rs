@@ -60,6 +60,9 @@ pub enum StoreError {
         /// The latest version that this program knows.
         known: i64,
     },
+    /// A job that comes after others cannot replace another job, since that may be running by then.
+    #[error("a job that comes after others cannot replace another one")]
+    ReplacesAndWaits,
     /// A name has a zero byte, which Postgres cannot store. No job, queue or schedule has such a name.
     #[error("{0} must not have a zero byte")]
     ZeroByte(&'static str),

@@ -68,7 +68,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn clock(&self) -> Clock;
 
     /// Enqueues jobs, and returns the outcome of each, in the same order. Up to 1,000 jobs without keys are one
-    /// atomic step; of more, and of jobs with keys, each batch or job is a step of its own.
+    /// atomic step; of more, and of jobs with keys, each batch or job is a step of its own. Nothing is enqueued if one of them
+    /// comes after others and would replace another job ([`StoreError::ReplacesAndWaits`]).
     fn enqueue(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Enqueued>>;
 
     /// Returns at most `limit` pending jobs of a queue that are due after `after` and not after `until`, earliest first.

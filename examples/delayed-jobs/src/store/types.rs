@@ -31,12 +31,21 @@ pub struct NewJob {
     pub limit_key: Option<String>,
     /// The unique key.
     pub key: Option<UniqueKey>,
-    /// The jobs that it comes after.
+    /// The jobs that it comes after. Then its key must not replace another job.
     pub after: Option<After>,
 }
 
-/// Jobs that another job comes after. A job that was deleted before, or is not there yet, counts as done. A job that would
-/// come after itself is rejected.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl NewJob {
+    pub(super) fn replaces(&self) -> bool {
+        let key = self.key.as_ref();
+        key.is_some_and(|key| key.on_duplicate == OnDuplicate::Replace)
+    }
+}
+
+/// Jobs that another job comes after. A job that was deleted before, or is not there yet, counts as done, and no job waits
+/// for one with a higher id than its own. A job that would come after itself, or replace another one
+/// ([`OnDuplicate::Replace`]), is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After {
     /// Their ids.

@@ -206,6 +206,33 @@ pub(crate) async fn a_job_that_replaces_one_that_waits_waits_for_nothing(store: 
     assert!(run_at(&store, waits).await > T(0).after(centuries));
 }
 
+pub(crate) async fn a_job_that_comes_after_others_replaces_none(store: Opened) {
+    let first = put(&store, job(0)).await.id();
+    let key = keyed("k", OnDuplicate::Replace, 5).key;
+    let pending = put(&store, keyed("k", OnDuplicate::Reject, 5)).await.id();
+    let replacement = NewJob {
+        key,
+        ..after(&[first], false, 5)
+    };
+    let both = vec![job(1), replacement];
+    let error = store
+        .enqueue(both)
+        .await
+        .expect_err("it would wait for ever");
+    assert!(matches!(error, StoreError::ReplacesAndWaits), "{error}");
+    assert_eq!(run_at(&store, pending).await, T(5));
+
+    let queue = Queue::on(Arc::clone(&store));
+    let other = || queue.enqueue_json("test", &serde_json::json!({}));
+    let replacement = other().after_done([first]);
+    let replacement = replacement.unique(Unique::key("k").or(OnDuplicate::Replace));
+    let error = queue.enqueue_all([other(), replacement]).await;
+    let error = error.expect_err("it is rejected here, too");
+    assert!(matches!(error, EnqueueError::ReplacesAndWaits), "{error}");
+    let counts = store.counts().await.expect("counts");
+    assert_eq!(counts.pending, 2, "nothing of what was rejected is there");
+}
+
 pub(crate) async fn a_job_of_a_schedule_that_is_dropped_is_not_waited_for(store: Opened) {
     let declare = async |spec| store.declare(hourly(spec)).await.expect("declared");
     for drops in ["a pause", "a change", "a later slot"] {

@@ -19,7 +19,7 @@ use delayed_jobs::store::{
 };
 use delayed_jobs::{
     Cursor, EnqueueError, Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, Queue,
-    QueueRow, Search, State, UniqueWhile, WorkerRow,
+    QueueRow, Search, State, StoreError, Unique, UniqueWhile, WorkerRow,
 };
 
 use after::*;
@@ -157,6 +157,7 @@ promises![
     a_job_cannot_come_after_itself,
     jobs_that_are_enqueued_together_do_not_wait_for_each_other,
     a_job_that_replaces_one_that_waits_waits_for_nothing,
+    a_job_that_comes_after_others_replaces_none,
     workers_are_seen_while_they_live,
 ];
 

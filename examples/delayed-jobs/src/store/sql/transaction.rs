@@ -43,6 +43,10 @@ pub(in crate::store) async fn enqueue<E: Execute>(
     now: Micros,
     purpose: impl Fn(&str) -> Purpose,
 ) -> Result<Vec<Enqueued>, StoreError> {
+    // It would be written to the row of another job, and nothing would end its wait.
+    if jobs.iter().any(|job| job.replaces() && job.after.is_some()) {
+        return Err(StoreError::ReplacesAndWaits);
+    }
     let mut outcomes = Vec::with_capacity(jobs.len());
     for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
         match chunk {
@@ -83,8 +87,7 @@ async fn enqueue_one<E: Execute>(on: &E, job: &NewJob, soon: bool) -> Result<Enq
         (insert_one(width, soon), values)
     };
     for _ in 0..10 {
-        let replacing = job.key.as_ref();
-        let replacing = replacing.filter(|key| key.on_duplicate == OnDuplicate::Replace);
+        let replacing = job.key.as_ref().filter(|_| job.replaces());
         if let Some(key) = replacing
             && let Some(mut row) =
                 one(on, Purpose::Write, REPLACE, values_of_replacement(job, key)).await?
