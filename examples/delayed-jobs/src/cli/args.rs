@@ -128,8 +128,8 @@ pub(super) struct Worker {
 pub(super) struct Enqueue {
     /// The kind, which selects the handler; `print` and `demo` are those of `delayed-jobs worker`
     pub(super) kind: String,
-    /// The payload, as JSON; any other text is taken as a string
-    #[arg(default_value = "null")]
+    /// The payload, as JSON; any other text is taken as a string. Whole numbers of more than 64 bits lose digits
+    #[arg(default_value = "null", allow_negative_numbers = true)]
     pub(super) payload: String,
     /// Due after this long: 500ms, 3s, 10m, 2h, 3d
     #[arg(long = "in", value_parser = duration, conflicts_with = "at")]

@@ -570,6 +570,26 @@ fn arguments_that_the_library_would_panic_at_are_errors_in_words() {
 }
 
 #[tokio::test]
+async fn a_negative_number_is_a_payload() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    for (id, payload) in (1..).zip(["-5", "-1.5", "-9223372036854775808", "[-1]"]) {
+        let output = program(&[
+            "--database",
+            &path,
+            "enqueue",
+            "print",
+            payload,
+            "--in",
+            "1h",
+        ]);
+        assert!(output.status.success(), "{payload}: {}", said(&output));
+        let job = queue.job(JobId(id)).await.expect("an answer");
+        assert_eq!(job.expect("a job").payload, payload);
+    }
+}
+
+#[tokio::test]
 async fn each_job_that_is_named_is_changed_though_others_cannot_be() {
     let (_dir, path) = support::sqlite();
     let queue = Queue::open(&path).await.expect("a new file");
