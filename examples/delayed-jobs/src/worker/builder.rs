@@ -358,7 +358,7 @@ impl Worker {
     /// Returns the errors of the store at the start. Later errors are `tracing` events.
     pub async fn run(self, shutdown: CancellationToken) -> Result<Snapshot, StoreError> {
         assert!(
-            !self.limits.is_empty(),
+            !self.handlers.kinds().is_empty(),
             "delayed-jobs: a worker without handlers has nothing to do"
         );
         for schedule in &self.schedules {

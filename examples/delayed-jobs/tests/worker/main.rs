@@ -648,6 +648,13 @@ async fn two_handlers_for_a_payload_are_a_mistake() {
         .register(handler);
 }
 
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "delayed-jobs: a worker without handlers has nothing to do")]
+async fn a_queue_without_handlers_is_a_mistake() {
+    let worker = testkit::queue().worker().concurrency("default", 1);
+    let _ = testkit::run_for(worker, SECOND).await;
+}
+
 #[tokio::test]
 #[should_panic(expected = "delayed-jobs: a concurrency must be at least 1")]
 async fn a_queue_without_places_is_a_mistake() {
