@@ -265,14 +265,15 @@ impl Worker {
         self
     }
 
-    /// Sets the number of lost workers after which a job is dead. The default is 3.
+    /// Sets the number of lost workers after which a job is dead. The default is 3, and 1 counts as 2: after one loss it is not
+    /// known which of the jobs of the worker was the cause.
     ///
     /// A job that has lost all but one of them runs alone, and the last loss counts only if it did. So no job is charged
     /// with a crash that another one caused. It waits for a moment when the worker has no other job; while it runs, the
     /// worker starts none. If it has not ended after five minutes, other jobs start beside it, and a loss then is no longer
     /// charged to it alone; this time doubles with each further loss.
     pub fn crashes(mut self, crashes: u32) -> Worker {
-        self.settings.crashes = crashes.max(1);
+        self.settings.crashes = crashes.max(2);
         self
     }
 
@@ -295,7 +296,8 @@ impl Worker {
         self
     }
 
-    /// Sets how long done and cancelled jobs are kept. The default is a day.
+    /// Sets how long done and cancelled jobs are kept. The default is a day. A job that is unique per period is kept for so long
+    /// after the end of that period.
     pub fn retention(mut self, retention: Duration) -> Worker {
         self.settings.retention = retention;
         self

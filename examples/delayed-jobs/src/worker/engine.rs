@@ -247,7 +247,7 @@ impl Engine {
 
     /// Returns the number of lost workers from which on a job runs alone.
     fn suspicious(&self) -> u32 {
-        self.settings.crashes.saturating_sub(1).max(1)
+        self.settings.crashes - 1
     }
 
     async fn claim(self: &Arc<Self>, at: usize) {

@@ -74,8 +74,8 @@ impl Every {
     ///
     /// If the expression has a single time of day, like `30 2 * * *`, and clocks are turned forward, a time that does not exist
     /// is replaced by the first one after the gap; when they are turned back, a time that occurs twice counts once. With a
-    /// list, a range or a step in the fields of the hour or the minute, like `0,30 2 * * *`, a time that does not exist is left
-    /// out, and one that occurs twice counts twice.
+    /// list, a range or a step in the field of the hour, the minute or the second, like `0,30 2 * * *`, a time that does not
+    /// exist is left out, and one that occurs twice counts twice.
     ///
     /// # Errors
     ///

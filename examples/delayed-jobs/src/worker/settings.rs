@@ -18,7 +18,7 @@ pub(crate) struct Settings {
     pub(crate) rescan: Duration,
     /// The maximum number of jobs that a look finds, over all queues. There are at most twice as many hints.
     pub(crate) window: usize,
-    /// A job is dead when this many workers that ran it were lost.
+    /// A job is dead when this many workers that ran it were lost, two at least.
     pub(crate) crashes: u32,
     /// How long a cancelled handler may continue.
     pub(crate) cancel_grace: Duration,
