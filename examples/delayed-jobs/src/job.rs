@@ -219,7 +219,7 @@ pub struct TryError {
     pub error: String,
 }
 
-/// All that a store has about one job.
+/// A job, as a store returns it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Record {

@@ -110,8 +110,8 @@ impl Unique {
         }
     }
 
-    /// Allows one job per full period since 1970, UTC, by the time when it is due. A job that has its key is kept until its
-    /// period and its retention are over. Rules with different periods do not affect each other.
+    /// Allows one job per full period since 1970, UTC, by the time when it is due. Each of them is kept until its period and
+    /// its retention are over, also if it no longer has its key. Rules with different periods do not affect each other.
     ///
     /// # Panics
     ///

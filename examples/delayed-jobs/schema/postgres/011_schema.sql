@@ -58,7 +58,7 @@ create table delayed_jobs (
     output      text,
     -- The key by which the limits per key count it.
     limit_key   text,
-    -- The jobs that it comes after, as a JSON array of ids.
+    -- The jobs that it comes after, as a JSON array of ids. It does not wait for those with a higher id than its own.
     after_jobs  text,
     -- Whether it also runs if one of them fails. Otherwise it is cancelled then.
     after_any   bigint  not null default 0,

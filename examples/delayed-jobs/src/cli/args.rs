@@ -49,7 +49,7 @@ pub(super) enum Command {
     Migrate,
     /// Lists jobs
     Ls(Ls),
-    /// Shows all that is stored about a job
+    /// Shows a job, with its payload, its output and its last errors
     Show {
         /// The id of the job
         id: i64,
@@ -229,7 +229,7 @@ pub(super) struct Those {
     /// Only jobs with this key
     #[arg(long)]
     pub(super) key: Option<String>,
-    /// Only jobs that ended longer ago than this: 30d
+    /// Only jobs that ended longer ago than this, as did the period of those that are unique per period: 30d
     #[arg(long, value_parser = duration)]
     pub(super) ended: Option<Duration>,
 }

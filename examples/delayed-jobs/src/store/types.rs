@@ -308,7 +308,7 @@ pub struct Filter {
     pub kind: Option<String>,
     /// Only jobs with this key, also if they no longer have it.
     pub key: Option<String>,
-    /// Only jobs that ended before this time, and whose key is not kept longer.
+    /// Only jobs that ended before this time. For one that is unique per period, that period ended before it, too.
     pub ended_before: Option<Micros>,
     /// Only jobs that come after this place in a list, for the next page: that of the last job of a page
     /// ([`Record::cursor`]), or of a search ([`Found::next`]).
@@ -324,7 +324,7 @@ pub struct Filter {
 pub struct Search {
     /// The jobs to search. The limit of the filter is the maximum number of jobs that are found, and at least one.
     pub filter: Filter,
-    /// The text to find in the first 64 KiB of the payload. The empty text is in all of them.
+    /// The text to find in the first 65,536 characters of the payload. The empty text is in all of them.
     pub text: String,
     /// Only jobs that were enqueued at this time or later.
     pub since: Micros,
