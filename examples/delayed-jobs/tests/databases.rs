@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use delayed_jobs::store::{NewJob, ScheduleSpec, Slot};
+use delayed_jobs::store::{NewJob, PostgresOptions, ScheduleSpec, Slot};
 use delayed_jobs::{
     CompleteError, Enqueue, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate,
     Payload, Priority, Queue, Retry, State, StoreError, Unique, UniqueWhile, Worker,
@@ -1157,6 +1157,25 @@ async fn a_database_that_was_read_only_is_connected_to_again() {
     set("off").await;
     let again = || async { queue.enqueue(Note(1)).await.is_ok() };
     support::until("a job can be enqueued again", again).await;
+}
+
+#[tokio::test]
+async fn a_timeout_may_be_longer_than_any_that_postgres_knows() {
+    let Some(database) = postgres().await else {
+        return;
+    };
+    let options = PostgresOptions::new(&database.address).expect("an address");
+    let options = options
+        .query_timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX);
+    let queue = Queue::on(options.open().await.expect("it opens"));
+    queue.enqueue(Note(1)).await.expect("enqueued");
+    let changes = queue.store().changes();
+    let hears = || async {
+        run_sql(&database.address, "notify delayed_jobs").await;
+        changes.has_changed().expect("the store is open")
+    };
+    support::until("it hears of changes", hears).await;
 }
 
 #[tokio::test]

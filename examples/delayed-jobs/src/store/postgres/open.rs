@@ -19,6 +19,9 @@ use crate::time::Clock;
 /// How often a listening connection without notifications is checked.
 const LISTENER_PING: Duration = Duration::from_secs(5);
 
+/// The longest timeout, some 24 days: Postgres knows no longer one.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// The size of the cache of prepared statements. There are about forty constant statements.
 const STATEMENTS: usize = 128;
 
@@ -143,14 +146,14 @@ impl PostgresOptions {
 
     /// Sets a timeout for connecting. The default is 5 s.
     pub fn connect_timeout(mut self, limit: Duration) -> PostgresOptions {
-        self.connect_timeout = limit;
+        self.connect_timeout = limit.min(LONGEST);
         self
     }
 
     /// Sets a timeout for a statement, including the wait for a connection and for statements before it. The default is
     /// 10 s.
     pub fn query_timeout(mut self, limit: Duration) -> PostgresOptions {
-        self.query_timeout = limit.max(Duration::from_millis(1));
+        self.query_timeout = limit.clamp(Duration::from_millis(1), LONGEST);
         self
     }
 
