@@ -190,6 +190,8 @@ impl<'a> Enqueue<'a> {
     /// It does not wait for a job with a higher id than its own, which only another program can have inserted. A job cannot
     /// come after itself: see [`EnqueueError::AfterItself`].
     ///
+    /// Of several calls of this and of [`after_ended`](Enqueue::after_ended) only the last one counts.
+    ///
     /// # Examples
     ///
     /// ```

@@ -256,8 +256,8 @@ impl Queue {
         self.store().queues().await
     }
 
-    /// Lists the workers that are alive, in the order in which they started. A worker that was killed is listed for half a
-    /// minute more.
+    /// Lists the workers that are alive, in the order in which they started. A worker that was killed is listed for up to 40
+    /// seconds more.
     ///
     /// # Errors
     ///

@@ -79,8 +79,8 @@ pub enum OnDuplicate {
     Reject,
     /// The old one stays as it is, and the new one is dropped.
     Keep,
-    /// The new one replaces the old one and gets its id. If the old one has started already, it loses the key to the
-    /// new one: a running one continues, concurrently with the new one.
+    /// The new one replaces the old one and gets its id. If the old one is not pending, it loses the key to the new one: a
+    /// running one continues, concurrently with the new one.
     Replace,
 }
 
