@@ -226,7 +226,7 @@ impl<'a> Enqueue<'a> {
         self
     }
 
-    /// Makes the job unique by a rule. A text is a key, and the job is rejected if an unfinished job has that key.
+    /// Makes the job unique by a rule. A text is a key, and the job is rejected if another job has that key.
     pub fn unique(mut self, unique: impl Into<Unique>) -> Self {
         self.unique = Some(unique.into());
         self

@@ -36,8 +36,8 @@ pub enum AskError {
         /// Its state.
         state: State,
     },
-    /// Another unfinished job has its unique key by now.
-    #[error("another unfinished job has the key of job {0} by now")]
+    /// Another job has its unique key by now.
+    #[error("another job has the key of job {0} by now")]
     KeyTaken(JobId),
     /// The store failed.
     #[error(transparent)]
@@ -188,7 +188,7 @@ impl Queue {
         Ok(state)
     }
 
-    /// Makes a dead or cancelled job due now, with all its attempts. A pending job becomes due now.
+    /// Makes a dead or cancelled job due now, with all its attempts. A pending job becomes due now, also if it waits for others.
     ///
     /// # Errors
     ///

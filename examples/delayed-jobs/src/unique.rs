@@ -9,7 +9,8 @@ use crate::time::{Micros, micros};
 
 /// A rule for unique jobs: what the key is, in which states a job has it, and what happens to a second job.
 ///
-/// A text is a rule by itself: it is a key, over all kinds and queues, that no other unfinished job may have.
+/// A text is a rule by itself: it is a key, over all kinds and queues, that the job has until it has ended, and no other job
+/// may have meanwhile.
 ///
 /// # Examples
 ///

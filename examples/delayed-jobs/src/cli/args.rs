@@ -143,7 +143,7 @@ pub(super) struct Enqueue {
     /// The key by which the limits per key count the job
     #[arg(long)]
     pub(super) limit_key: Option<String>,
-    /// A unique key: no other unfinished job may have it
+    /// A unique key: no other job may have it
     #[arg(long)]
     pub(super) key: Option<String>,
     /// What happens if another job has the key

@@ -124,7 +124,7 @@ impl StoreError {
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl StoreError {
-    /// Returns `true` if two unfinished jobs would have the same key.
+    /// Returns `true` if two jobs would have the same key.
     pub(super) fn is_key_taken(&self) -> bool {
         match self {
             #[cfg(feature = "sqlite")]

@@ -254,7 +254,7 @@ pub enum Asked {
     Granted(State),
     /// It does not apply to a job in this state.
     Refused(State),
-    /// Another unfinished job has its key by now.
+    /// Another job has its key by now.
     KeyTaken,
     /// There is no such job.
     Unknown,
@@ -349,7 +349,7 @@ pub enum Change {
     Cancel,
     /// Dead and cancelled jobs are pending again, due at once and with all their attempts. Pending jobs become due at once
     /// if the filter asks for that state. Of several jobs with the same key only the latest is retried, and none if that one
-    /// is not dead or cancelled, or if another one has the key.
+    /// is not dead or cancelled, or if another one has the key. Jobs that have lost their keys are all retried, without them.
     Retry,
     /// All jobs except running ones are deleted.
     Delete,

@@ -163,6 +163,22 @@ pub(crate) async fn a_key_is_held_in_the_states_of_its_rule(store: Opened) {
     }
 }
 
+/// The job that has the key has ended, so the words must not say that it has not.
+pub(crate) async fn a_job_does_not_get_its_key_back_from_one_that_is_done(store: Opened) {
+    let new = || held_while(UniqueWhile::Succeeded, None, OnDuplicate::Reject);
+    let first = put(&store, new()).await.id();
+    let error = "x".to_owned();
+    let lease = claim_one(&store, 1).await;
+    assert!(finish(&store, lease, 2, Verdict::Dead { error }).await);
+    put(&store, new()).await;
+    let lease = claim_one(&store, 3).await;
+    assert!(finish(&store, lease, 4, Verdict::Done { output: None }).await);
+    let queue = Queue::on(Arc::clone(&store));
+    let error = queue.retry(first).await.expect_err("it has lost its key");
+    let words = format!("another job has the key of job {first} by now");
+    assert_eq!(error.to_string(), words);
+}
+
 pub(crate) async fn a_key_is_another_in_another_period(store: Opened) {
     let new = |until| held_while(UniqueWhile::Kept, until, OnDuplicate::Keep);
     let first = put(&store, new(Some(10))).await;

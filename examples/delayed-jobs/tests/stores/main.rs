@@ -115,6 +115,7 @@ promises![
     many_jobs_keep_their_order,
     texts_come_back_as_they_were,
     a_key_is_held_in_the_states_of_its_rule,
+    a_job_does_not_get_its_key_back_from_one_that_is_done,
     a_key_is_another_in_another_period,
     a_debounced_job_is_put_off_for_so_long_at_most,
     a_key_of_a_period_is_remembered_beyond_the_end_of_its_job,
