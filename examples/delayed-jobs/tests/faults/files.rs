@@ -389,6 +389,52 @@ async fn a_row_with_fractions_and_bytes_is_a_job_and_stops_no_other() {
     );
 }
 
+/// Where a number is wanted, such a row has what SQLite takes the text for: the number that it begins with, or zero.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_with_texts_for_numbers_stops_no_other() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let theirs = rusqlite::Connection::open(&path).expect("a connection");
+    // A job whose time is a text is never due.
+    for (column, text) in [
+        ("run_at", "2026-01-01"),
+        ("created_at", "now"),
+        ("attempts", "many"),
+        ("timeout", "30s"),
+    ] {
+        theirs
+            .execute_batch(
+                "insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at)
+                values ('note', 'default', '1', 1, 5, 5)",
+            )
+            .expect("a row");
+        let sql = format!("update delayed_jobs set {column} = ?1 where id = last_insert_rowid()");
+        theirs.execute(&sql, [text]).expect("a text");
+    }
+    put(&queue, 2).await;
+    let log = Log::new();
+    let running = spawn(noting(&queue, &log));
+    let others = || async { queue.counts().await.is_ok_and(|counts| counts.done == 4) };
+    support::until("the others are done", others).await;
+    running.end().await;
+    let all = queue.list(Filter::default()).await.expect("a list");
+    assert_eq!(all.len(), 5);
+    assert_eq!(
+        (all[1].timeout, all[2].attempts),
+        (Some(Duration::from_micros(30)), Some(0))
+    );
+    let mut pending = Filter {
+        state: Some(State::Pending),
+        limit: 1,
+        ..Filter::default()
+    };
+    let first = queue.list(pending.clone()).await.expect("a page");
+    assert_eq!((first[0].id, first[0].run_at), (JobId(1), Micros(2026)));
+    pending.after = Some(first[0].cursor());
+    let second = queue.list(pending).await.expect("a page");
+    assert_eq!(second, [], "the first page was the last one");
+}
+
 #[tokio::test]
 async fn a_file_that_may_not_be_created_is_brought_up_to_date() {
     let (_dir, path) = support::sqlite();

@@ -93,7 +93,7 @@ impl Row {
     pub(super) fn maybe_int(&mut self) -> Result<Option<i64>, StoreError> {
         match self.0.next() {
             Some(Value::Int(value)) => Ok(value),
-            Some(Value::Text(None)) => Ok(None),
+            Some(Value::Text(text)) => Ok(text.as_deref().map(number)),
             other => Err(wrong("a number", other)),
         }
     }
@@ -146,6 +146,16 @@ impl Row {
     pub(super) fn small(&mut self) -> Result<u32, StoreError> {
         self.int().map(|count| u32::try_from(count).unwrap_or(0))
     }
+}
+
+/// Reads the number that a text begins with, or zero, as SQLite does where it needs a number: in its columns of numbers other
+/// programs may store texts. An error would keep the other jobs of a claim from running.
+fn number(text: &str) -> i64 {
+    let text = text.trim_start();
+    let is_part = |(at, c): (usize, char)| c.is_ascii_digit() || at == 0 && (c == '-' || c == '+');
+    let end = text.char_indices().find(|at| !is_part(*at));
+    let digits = &text[..end.map_or(text.len(), |(at, _)| at)];
+    digits.parse().unwrap_or(0)
 }
 
 fn wrong(wanted: &'static str, found: Option<Value>) -> StoreError {
