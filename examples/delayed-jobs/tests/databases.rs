@@ -11,7 +11,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use delayed_jobs::store::{NewJob, PostgresOptions, ScheduleSpec, Slot};
+use delayed_jobs::store::{
+    Claim, Ended, NewJob, PostgresOptions, ScheduleSpec, Slot, Suspects, Verdict,
+};
 use delayed_jobs::{
     CompleteError, Enqueue, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate,
     Payload, Priority, Queue, Retry, State, StoreError, Unique, UniqueWhile, Worker,
@@ -94,6 +96,7 @@ on_both![
     opening_at_the_same_time_migrates_once,
     a_slot_is_filled_and_remembered_together,
     a_job_keeps_its_key_if_its_replacement_is_not_stored,
+    errors_that_another_program_has_cleared_keep_no_lease_and_no_end,
 ];
 
 /// When each note began, and when it was due.
@@ -649,6 +652,54 @@ async fn a_job_keeps_its_key_if_its_replacement_is_not_stored(database: Database
     assert_eq!(new, Enqueued::New(new.id()));
     let again = enqueue(5, OnDuplicate::Replace).await.expect("enqueued");
     assert_eq!(again, Enqueued::Replaced(new.id()));
+}
+
+/// The leases of all lost workers are taken back by one statement.
+async fn errors_that_another_program_has_cleared_keep_no_lease_and_no_end(database: Database) {
+    let queue = database.open().await;
+    let store = queue.store();
+    let first = queue.enqueue(Note(1)).await.expect("enqueued").id();
+    queue.enqueue(Note(2)).await.expect("enqueued");
+    let claim = async |lease: Duration| {
+        let now = store.clock().now();
+        let claim = Claim {
+            worker: "w".to_owned(),
+            queue: "default".to_owned(),
+            limit: 9,
+            now,
+            lease_until: now.after(lease),
+            kinds: vec![Note::KIND.to_owned()],
+            from: [Micros::EARLIEST; 3],
+            suspects: Suspects::Without(9),
+            limited: false,
+            ageing: None,
+        };
+        store.claim(claim).await.expect("a claim").jobs
+    };
+    for errors in ["", "none", "{}", "7"] {
+        let set = format!("update delayed_jobs set errors = '{errors}' where id = {first}");
+        assert_eq!(claim(Duration::ZERO).await.len(), 2);
+        run_sql(&database.address, &set).await;
+        let lost = store.reclaim(store.clock().now(), 9).await;
+        assert_eq!(lost.expect("an answer").len(), 2, "`{errors}`");
+        let jobs = claim(60 * 1000 * MILLI).await;
+        run_sql(&database.address, &set).await;
+        for job in jobs {
+            let verdict = Verdict::Retry {
+                at: Micros(0),
+                error: "x".to_owned(),
+            };
+            let ended = Ended {
+                lease: job.lease,
+                at: store.clock().now(),
+                verdict,
+                relaxed: false,
+            };
+            assert!(store.finish(ended).await.expect("an answer"), "`{errors}`");
+        }
+        let job = queue.job(first).await.expect("an answer").expect("a job");
+        assert_eq!(job.errors.len(), 1, "`{errors}`: {:?}", job.errors);
+    }
 }
 
 fn schedule(spec: &str) -> ScheduleSpec {

@@ -165,12 +165,14 @@ macro_rules! holds_key {
 }
 pub(super) use holds_key;
 
-/// Adds an error to those of a job, of which the last ones are kept; see [`TryError`](crate::job::TryError).
+/// Adds an error to those of a job, of which the last ones are kept; see [`TryError`](crate::job::TryError). Another program
+/// may have written something else there: it is dropped, since a statement that fails would keep the leases of other
+/// jobs too.
 macro_rules! with_error {
     ($at:literal, $error:literal) => {
         concat!(
-            "/*sqlite json_insert(case when json_array_length(errors) >= 20 then json_remove(errors, '$[0]') else coalesce(errors, '[]') end, '$[#]', json_object('attempt', attempt, 'at', ", $at, ", 'error', substr(", $error, ", 1, 1000))) */",
-            "/*postgres ((case when jsonb_array_length(errors::jsonb) >= 20 then errors::jsonb - 0 else coalesce(errors::jsonb, '[]') end) || jsonb_build_object('attempt', attempt, 'at', ", $at, ", 'error', left(", $error, ", 1000)))::text */"
+            "/*sqlite json_insert(case when not json_valid(errors) then '[]' when json_type(errors) <> 'array' then '[]' when json_array_length(errors) >= 20 then json_remove(errors, '$[0]') else coalesce(errors, '[]') end, '$[#]', json_object('attempt', attempt, 'at', ", $at, ", 'error', substr(", $error, ", 1, 1000))) */",
+            "/*postgres ((case when errors not like '[%' then '[]' when jsonb_array_length(errors::jsonb) >= 20 then errors::jsonb - 0 else coalesce(errors::jsonb, '[]') end) || jsonb_build_object('attempt', attempt, 'at', ", $at, ", 'error', left(", $error, ", 1000)))::text */"
         )
     };
 }
