@@ -568,7 +568,6 @@ impl Jobs {
         if job.stage() != Stage::Blocked {
             return false;
         }
-        job.wait_anew();
         job.release();
         self.ready.push(job.entry(slot));
         self.tables.unblock();

@@ -41,10 +41,10 @@ pub(super) enum Contents {
 ///            ┌───────────────┐      ┌────────────────┐
 ///   insert   ▼      due      │      ▼    claimed     │      awaits
 ///  ───────▶ Waiting ──────▶ Released ───────────▶ Claimed ───────────▶ Running
-///            │ ▲ ▲            │                   │ │ │                 │  │
-///            │ │ │ unblocked, │     may not start │ │ │                 │  │
-///            │ │ └────────────│──── Blocked ◀─────┘ │ │                 │  │
-///            │ │   or reset   │        │            │ │   runs again    │  │
+///            │ ▲ ▲            │ ▲ unblocked       │ │ │                 │  │
+///            │ │ │            │ │   may not start │ │ │                 │  │
+///            │ │ └────────────│─┴── Blocked ◀─────┘ │ │                 │  │
+///            │ │    reset     │        │            │ │   runs again    │  │
 ///            │ └──────────────│────────│────────────│─┴─────────────────┘  │
 ///            │ cancelled      │        │            │ ended                │ ended
 ///            ▼                ▼        ▼            ▼                      ▼
