@@ -132,8 +132,9 @@ struct Worker {
 /// A runtime that shuts down drops the task in whatever state it is.
 impl Drop for Worker {
     fn drop(&mut self) {
-        // After a regular end this does nothing. Otherwise the claimed jobs that have not started go back to the ready
-        // queue, so that they are dropped with the group and counted, and not lost with this task.
+        // After the end of the group this only removes the worker, and a worker that was not needed is removed already.
+        // Otherwise the claimed jobs that have not started go back to the ready queue, so that they are dropped with the
+        // group and counted, and not lost with this task.
         let worker = &mut self.registration;
         self.shared
             .enter_checked(|state, effects| state.worker_dropped(worker, effects));

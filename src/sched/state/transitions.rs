@@ -470,10 +470,9 @@ impl State {
         // After `check_drained`: if this worker has just recorded the last end, the group has drained, and no wake-up
         // would ever come for a parked worker.
         if self.lifecycle.is_drained() {
-            self.workers.exit(worker);
-        } else {
-            self.workers.park_or_exit(worker, waker);
+            return ClaimResult::Exit;
         }
+        self.workers.park_or_exit(worker, waker);
         match worker.state {
             WorkerState::Parked => ClaimResult::Parked,
             _ => ClaimResult::Exit,
@@ -700,7 +699,6 @@ impl State {
         self.stop(StopReason::Cancelled, effects);
         // Also if the group was stopped before: its running jobs are to be aborted now.
         self.notify(effects);
-        self.check_drained(effects);
         held
     }
 
@@ -752,10 +750,6 @@ impl State {
         if self.lifecycle.is_drained() {
             return Turn::Exit;
         }
-        // Claimed jobs go back first: `drops_from` compares with `pending`, which does not count them.
-        if !self.lifecycle.may_start() {
-            self.jobs.recall_all(&self.workers);
-        }
         if let Some(from) = self.lifecycle.drops_from(self.jobs.pending()) {
             return Turn::Drop(from);
         }
@@ -784,7 +778,6 @@ impl State {
         if self.lifecycle.is_aborting() {
             effects.wake.extend(self.jobs.abort_chunk(chunk));
         }
-        self.job_left(effects);
     }
 
     /// Makes the series of one chunk that end with `wait` due now.

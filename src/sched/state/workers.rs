@@ -288,12 +288,6 @@ impl Workers {
         }
     }
 
-    /// Lets a busy worker exit, since the group has drained.
-    pub(super) fn exit(&mut self, worker: &mut Registration) {
-        self.active -= 1;
-        self.remove(worker);
-    }
-
     fn remove(&mut self, worker: &mut Registration) {
         worker.state = WorkerState::Exited;
         // So that the sum in `check` does not go back.
@@ -443,7 +437,8 @@ mod tests {
         assert_eq!(workers.locals().len(), 2);
         assert_eq!(first.parks(&mut workers), WorkerState::Parked);
         assert_eq!(second.parks(&mut workers), WorkerState::Exited);
-        assert_eq!(workers.locals().len(), 1);
+        workers.worker_dropped(&mut second);
+        assert_eq!((workers.active, workers.locals().len()), (0, 1));
     }
 
     #[test]
@@ -569,7 +564,7 @@ mod tests {
         assert!(workers.take_last_parked().is_none());
         assert_eq!((workers.active, workers.starting), (1, 1));
         assert!(workers.activate(&mut task));
-        workers.exit(&mut task);
+        workers.worker_dropped(&mut task);
         assert_eq!((workers.active, workers.starting), (0, 0));
         assert_eq!(
             (task.state, workers.locals().len()),
@@ -604,15 +599,6 @@ mod tests {
             }
         }
         assert_eq!(first, [[2, 3, 0], [2, 3, 0], [3, 0, 2], [0, 2, 3]]);
-    }
-
-    #[test]
-    fn the_last_to_exit_leaves_none_active() {
-        let (mut workers, mut task) = busy(2);
-        workers.exit(&mut task);
-        assert_eq!((workers.active, workers.locals().len()), (0, 0));
-        workers.worker_dropped(&mut task);
-        assert_eq!(workers.active, 0, "it has exited already");
     }
 
     #[test]
