@@ -205,13 +205,8 @@ impl LocalQueue {
     /// Frees storage, when the owner has nothing to do.
     pub(super) fn shrink(&self) {
         let mut inner = self.lock();
-        // Asked here, since a `VecDeque` takes long to find that it need not shrink.
-        if inner.woken.capacity() > LocalQueue::KEPT {
-            inner.woken.shrink_to(LocalQueue::KEPT);
-        }
-        if inner.unstarted.capacity() > LocalQueue::KEPT {
-            inner.unstarted.shrink_to(LocalQueue::KEPT);
-        }
+        inner.woken.shrink_to(LocalQueue::KEPT);
+        inner.unstarted.shrink_to(LocalQueue::KEPT);
         inner.ended.shrink_to(LocalQueue::KEPT);
     }
 }
@@ -262,8 +257,8 @@ pub(super) mod tests {
     /// The greatest number of jobs for which there is room.
     pub(in super::super) fn room(local: &LocalQueue) -> usize {
         let inner = local.lock();
-        let unstarted = inner.unstarted.capacity();
-        unstarted.max(inner.ended.capacity())
+        let claimed = inner.woken.capacity().max(inner.unstarted.capacity());
+        claimed.max(inner.ended.capacity())
     }
 
     fn slots(claims: impl IntoIterator<Item = Claim>) -> Vec<u32> {
@@ -349,12 +344,17 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn a_worker_that_has_nothing_to_do_keeps_little_storage() {
+    #[tokio::test]
+    async fn a_worker_that_has_nothing_to_do_keeps_little_storage() {
+        let (group, woken) = (crate::Group::new(), Arc::default());
+        let job = AwaitingJob::vacant(group.shared(), &woken).place;
         let local = filled(0..1_000);
+        local.push_woken(std::iter::repeat_n(job, 1_000));
         let mut ended = None;
-        while let Some(claim) = next(&local, ended, timestamp(0)) {
-            ended = Some(claim.slot);
+        while let Some((next, _)) = local.next(ended.take(), |_| timestamp(0)) {
+            if let NextJob::Start(claim) = next {
+                ended = Some(claim.slot);
+            }
         }
         assert_eq!(recorded(&local).len(), 1_000);
         local.shrink();

@@ -30,7 +30,7 @@ use crate::sched::queue::Entry;
 pub(in crate::sched) struct Inbox {
     /// Pushed by callers, taken out by the driver.
     entries: Vec<Entry>,
-    /// The earliest deadline among `entries`.
+    /// The earliest deadline among `entries`, or `NEVER`.
     earliest: Timestamp,
     /// Not later than any live entry in the driver's heap: the driver's last report, and the entries that it has taken
     /// out since (see `drain`).
@@ -161,9 +161,7 @@ impl Inbox {
 
     /// Parks the driver until `until`. Returns `false` if there is a reason for another turn instead.
     pub(super) fn park(&mut self, until: Timestamp, waker: &Waker) -> bool {
-        let early =
-            !self.entries.is_empty() && (self.earliest < until || self.entries.len() >= FULL);
-        if early || self.notified {
+        if self.notified || self.earliest < until || self.entries.len() >= FULL {
             return false;
         }
         if until == Timestamp::NEVER {
@@ -257,6 +255,15 @@ mod tests {
         assert!(inbox.park(timestamp(1), Waker::noop()));
         let woken = (0..FULL).filter(|_| inbox.push(entry(2)).is_some()).count();
         assert_eq!(woken, 1);
+    }
+
+    #[test]
+    fn the_driver_does_not_park_on_a_full_inbox() {
+        let mut inbox = Inbox::default();
+        (1..FULL).for_each(|_| drop(inbox.push(entry(2))));
+        assert!(inbox.park(timestamp(1), Waker::noop()));
+        inbox.on_wake();
+        assert!(inbox.push(entry(2)).is_none(), "it runs");
         assert!(!inbox.park(timestamp(1), Waker::noop()));
     }
 
