@@ -463,6 +463,22 @@ mod heard {
         one("panic=when rejected");
     }
 
+    /// Each later run has a number of its own, among those of jobs.
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_of_the_destructor_of_a_series_is_an_event_under_the_number_of_the_series() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = mails();
+        let guard = OnDrop(|| panic!("in a destructor"));
+        let series = group.repeat(Instant::now(), move |_| {
+            let _held_by_the_series = &guard;
+            async { Next::After(HOUR) }
+        });
+        sleep(ms(2)).await;
+        assert!(series.cancel());
+        let id = format!("id={} ", series.id());
+        assert_one(&records.take("ERROR"), &[&id, "panic=in a destructor"]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_group_that_drops_pending_jobs_is_a_warning_that_tells_how_many() {
         let (records, _recording) = record(Level::TRACE);

@@ -344,6 +344,7 @@ impl Worker {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::pin::pin;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use tokio::time::{Instant, advance};
@@ -403,6 +404,26 @@ mod tests {
             });
         }
         assert!(group.wait().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_place_of_a_job_that_has_awaited_is_used_for_the_next_one() {
+        let (group, wakers) = (Group::new(), Arc::new(Mutex::new(Vec::new())));
+        for _ in 0..2 {
+            let wakers = Arc::clone(&wakers);
+            group.delay(Duration::ZERO, async move {
+                poll_fn(|cx| {
+                    wakers.lock().unwrap().push(cx.waker().clone());
+                    Poll::Ready(())
+                })
+                .await;
+                tokio::task::yield_now().await;
+            });
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(group.wait().await.is_ok());
+        let wakers = wakers.lock().unwrap();
+        assert!(wakers.len() == 2 && wakers[0].will_wake(&wakers[1]));
     }
 
     /// What a job of a test does.

@@ -394,19 +394,25 @@ mod tests {
         assert_eq!(shrunk(KEPT, 0), None, "this much is kept");
     }
 
+    /// Also in the middle of a sweep.
     #[test]
     fn storage_is_given_back_though_a_few_of_a_backlog_still_wait() {
-        let mut ready = ReadyQueue::new(usize::MAX);
-        for job in 0..20_000 {
-            ready.push(entry(10 + job % 2, job));
+        for swept in [0, 1] {
+            let mut ready = ReadyQueue::new(usize::MAX);
+            for job in 0..20_000 {
+                ready.push(entry(10 + job % 2, job));
+            }
+            (0..swept).for_each(|_| ready.sweep(|_| true));
+            for _ in 0..19_990 {
+                assert!(next(&mut ready).is_some());
+                ready.shrink();
+            }
+            assert_eq!(ready.waiting(), 10);
+            for entries in [&ready.entries, &ready.unswept] {
+                assert!(entries.in_order.capacity() <= KEPT, "{swept}");
+                assert!(entries.overtaking.capacity() <= KEPT, "{swept}");
+            }
         }
-        for _ in 0..19_990 {
-            assert!(next(&mut ready).is_some());
-            ready.shrink();
-        }
-        assert_eq!(ready.waiting(), 10);
-        assert!(ready.entries.in_order.capacity() <= KEPT);
-        assert!(ready.entries.overtaking.capacity() <= KEPT);
     }
 
     /// Also in the middle of a sweep.

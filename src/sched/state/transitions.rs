@@ -948,6 +948,33 @@ mod tests {
         assert_eq!(state.jobs.held(), 0);
     }
 
+    /// A worker takes the job out of its queue, the group is stopped, the driver finds nothing to drop, and then the start
+    /// check gives the job back.
+    #[test]
+    fn a_claim_that_is_given_back_to_a_driver_that_sleeps_wakes_it() {
+        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+        let (mut state, _worker, claim) = claimed(&mut effects);
+        state.stop(StopReason::Cancelled, &mut effects);
+        let turn = state.turn(now, true, Vec::new(), &mut effects);
+        assert!(matches!(turn, Turn::Work { .. }));
+        assert!(state.park(Timestamp::NEVER, Waker::noop()).is_some());
+        let (mut dropped, mut effects) = (None, Effects::default());
+        state.give_back(claim, &mut dropped, &mut effects);
+        assert!(dropped.is_none() && matches!(effects.driver, Some(WakeDriver::Now(_))));
+        let turn = state.turn(now, true, Vec::new(), &mut effects);
+        assert!(matches!(turn, Turn::Drop(from) if from == now));
+    }
+
+    #[test]
+    fn what_ends_before_a_shutdown_is_not_in_its_report_though_no_claim_has_recorded_it() {
+        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+        let (mut state, worker, claim) = claimed(&mut effects);
+        worker.local.ended(Some(claim.slot));
+        let before = state.close_until(Closing::ShutDown, now, now, &mut effects);
+        let report = state.report_since(before).expect("no job is left");
+        assert_eq!(report, Report::default());
+    }
+
     /// What was submitted before the row is in the inbox by then. The driver has the entry of the former row in hand, or
     /// finds that of the new one, if it looks up the slot of a bucket only now.
     #[test]
@@ -1074,6 +1101,27 @@ mod tests {
         assert!(state.jobs.entries(std::iter::once(slot)).is_empty());
     }
 
+    /// The group ends between the start check and the look at the key.
+    #[test]
+    fn a_row_that_is_to_be_blocked_after_the_end_of_the_group_is_dropped_and_drains_it() {
+        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+        let (mut state, _worker, table, key, slot) = about_to_start(now, now);
+        state.stop(StopReason::Cancelled, &mut effects);
+        assert!(!state.lifecycle.is_drained());
+        state.block(slot, key, &table, &mut effects);
+        assert!(state.lifecycle.is_drained());
+        assert_eq!(state.jobs.counts().dropped, 1);
+    }
+
+    #[test]
+    fn a_claimed_job_that_has_not_started_counts_as_pending_when_the_group_is_dropped() {
+        let mut effects = Effects::default();
+        let (mut state, worker, claim) = claimed(&mut effects);
+        worker.local.fill(1, |claims| claims.push_back(claim));
+        assert_eq!((state.jobs.pending(), state.jobs.running()), (0, 1));
+        assert_eq!(state.group_dropped(&mut effects), (1, 0));
+    }
+
     /// The claim that adds the job, the job itself, and the claim that records its lateness.
     #[test]
     fn a_lone_job_takes_the_lock_of_its_local_queue_three_times() {
@@ -1119,6 +1167,64 @@ mod tests {
             assert!(room(&worker.local) <= LocalQueue::KEPT);
         }
         assert_eq!(state.jobs.counts().finished, MOST_CLAIMED as u64 + 1);
+    }
+
+    /// The due job starts first, and may block its thread. The woken one behind it calls no other worker any more.
+    #[tokio::test]
+    async fn a_worker_that_has_claimed_a_due_job_and_a_woken_one_is_watched() {
+        let (group, now) = (crate::Group::new(), Timestamp::ALWAYS);
+        for (has_woken, check) in [(false, Timestamp::NEVER), (true, Timestamp::ALWAYS)] {
+            let mut effects = Effects::default();
+            let mut state = State::new(usize::MAX, Workers::new(2, true), Timestamp::NEVER);
+            let (mut queue, mut worker) = (Queue::new(now), Registration::new());
+            let (job, site) = (Box::new(async {}), Location::caller());
+            state.insert(now, job, JobKind::Once, site, &mut effects);
+            assert_eq!(release(&mut state, &mut queue, now, &mut effects), 1);
+            if has_woken {
+                let woken = Arc::clone(state.woken.get_or_insert_default());
+                let place = AwaitingJob::vacant(group.shared(), &woken).place;
+                let _ = woken.push(place, || false);
+            }
+            state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
+            assert_eq!(worker.local.len(), 1 + usize::from(has_woken));
+            assert_eq!(state.workers.next_check(), check, "{has_woken}");
+        }
+    }
+
+    /// Its stage tells that it is in none.
+    #[tokio::test]
+    async fn a_job_that_has_awaited_is_searched_for_in_no_local_queue() {
+        let (group, mut effects) = (crate::Group::new(), Effects::default());
+        let (mut state, worker, Claim { slot, .. }) = claimed(&mut effects);
+        let place = AwaitingJob::vacant(group.shared(), &Arc::default()).place;
+        assert!(state.awaits(slot, place).is_none());
+        let before = locks(&worker.local);
+        assert!(!state.cancel(slot, &mut None, &mut effects));
+        assert!(!state.reset(slot, Timestamp::ALWAYS, false, &mut effects));
+        state.abort(slot, &mut None, &mut effects);
+        assert_eq!(locks(&worker.local), before);
+    }
+
+    /// With its waker the task of the worker would stay, for as long as there is a handle of a job.
+    #[test]
+    fn a_parked_worker_leaves_the_waker_of_its_last_poll_and_none_when_it_is_dropped() {
+        struct Counted;
+        impl std::task::Wake for Counted {
+            fn wake(self: Arc<Self>) {}
+        }
+        let mut effects = Effects::default();
+        let (mut state, mut worker, claim) = claimed(&mut effects);
+        worker.ended = Some(claim.slot);
+        let polls = [(); 2].map(|()| Arc::new(Counted));
+        for poll in &polls {
+            let (now, waker) = (Timestamp::ALWAYS, Waker::from(Arc::clone(poll)));
+            let (claimed, _) = state.claim(&mut worker, now, false, &waker, &mut effects);
+            assert_eq!(claimed, ClaimResult::Parked);
+        }
+        let left = || polls.each_ref().map(|poll| Arc::strong_count(poll) - 1);
+        assert_eq!(left(), [0, 1]);
+        state.worker_dropped(&mut worker, &mut effects);
+        assert_eq!((left(), state.workers.locals().len()), ([0, 0], 0));
     }
 
     /// So no slot is held by a job that waits behind another one of its worker.
@@ -1341,6 +1447,17 @@ mod tests {
         }
         let turn = state.turn(now, false, Vec::new(), &mut effects);
         assert!(matches!(turn, Turn::Work { dead: true, .. }));
+    }
+
+    #[test]
+    fn what_is_claimed_at_a_cancel_is_dropped_by_the_next_turn() {
+        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+        let (mut state, worker, claim) = claimed(&mut effects);
+        worker.local.fill(1, |claims| claims.push_back(claim));
+        state.stop(StopReason::Cancelled, &mut effects);
+        assert_eq!((worker.local.len(), state.jobs.pending()), (0, 1));
+        let turn = state.turn(now, true, Vec::new(), &mut effects);
+        assert!(matches!(turn, Turn::Drop(from) if from == now));
     }
 
     #[test]
