@@ -173,9 +173,9 @@ impl AwaitingJob {
         }
     }
 
-    /// Ends a job when the runtime is gone. If a worker owns it, that worker ends it when it puts it back.
+    /// Ends a job that was told to stop, when the runtime is gone. If a worker owns it, that worker ends it when it puts it
+    /// back.
     pub(super) fn end_now(self: Arc<Self>) {
-        self.abort();
         if self.own().is_some() {
             self.stop();
         }
