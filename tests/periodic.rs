@@ -416,6 +416,24 @@ async fn a_wall_job_whose_time_has_not_come_is_dropped_by_a_shutdown_at_a_look()
     assert!(matches!(group.wait().await, Err(WaitError::Cancelled)));
 }
 
+/// Its last look at the clock waits for a slot, and comes when its time has come too.
+#[tokio::test(start_paused = true)]
+async fn a_wall_job_whose_time_comes_after_a_shutdown_does_not_run() {
+    let group = Group::builder().max_running(1).build();
+    let (log, (wall, clock)) = (Log::new(), Stepped::new());
+    let begun = wall.now();
+    group.delay(ms(0), sleep(ms(5_000)));
+    let due = clock.schedule(&group, begun + ms(2_000), only(log.job("due")));
+    let late = clock.schedule(&group, begun + ms(2_001), only(log.job("late")));
+    sleep(ms(2_000)).await;
+    let report = group.shutdown(HOUR).await;
+    assert_eq!(log.take(), [("due", ms(5_000))]);
+    assert_eq!((report.finished, report.dropped), (2, 1));
+    let states = (due.state(), late.state());
+    assert_eq!(states, (JobState::Finished, JobState::Cancelled));
+    assert!(matches!(group.wait().await, Err(WaitError::Cancelled)));
+}
+
 /// Neither a tick that is due and may not start any more nor a look at the clock is a run of the series.
 #[tokio::test(start_paused = true)]
 async fn a_series_whose_tick_is_due_at_a_shutdown_and_does_not_start_is_dropped() {

@@ -49,8 +49,13 @@ impl WallClock {
         let decision = claim.clone();
         let handle = group.as_ref().repeat_in_steps(first, move |context| {
             // Looks are not runs of the job.
-            let (run, next) = match origin.look_for(Duration::ZERO, origin.read()) {
+            let now = origin.read();
+            let (run, next) = match origin.look_for(Duration::ZERO, now) {
                 Some(again) => (None, Next::At(again)),
+                // A shutdown came first, and this look was due then. It is the last one, and the job is dropped.
+                None if !context.may_start_at(now.instant_of(Duration::ZERO)) => {
+                    (None, Next::After(Duration::MAX))
+                }
                 None => match job.take().filter(|_| decision.start()) {
                     Some(job) => (Some(job(context.with_run(1))), Next::Done),
                     // A cancel was first. Its next step finds the job pending, and ends it.

@@ -218,6 +218,13 @@ impl JobContext {
         self
     }
 
+    /// Returns `false` if the group was shut down before the instant `due`.
+    pub(crate) fn may_start_at(&self, due: Instant) -> bool {
+        let due = self.lent.timestamp(due);
+        let shared = self.lent.shared();
+        shared.with(|state| due <= state.lifecycle.last_due())
+    }
+
     /// Reports a panic that its series survives, as those that end a job are.
     pub(crate) fn report_panic(&self, payload: Payload) {
         let shared = self.lent.shared();
