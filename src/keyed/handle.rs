@@ -21,7 +21,7 @@ use crate::{Handle, JobId, Stats};
 /// back as [`Inserted::Rejected`].
 ///
 /// It is cheap to clone, and clones refer to the same entries. Like a [`Handle`] it does not keep the group alive. When
-/// the group is dropped, the entries are dropped with it.
+/// the group is dropped, or ends after it was [detached](crate::Group::detach), the entries are dropped with it.
 ///
 /// # Examples
 ///
@@ -109,8 +109,9 @@ impl<K, V, S> fmt::Debug for KeyedHandle<K, V, S> {
 /// A handler gets one for each entry, and so does a closure that is scheduled with
 /// [`delay_with`](super::KeyedGroup::delay_with) or [`schedule_with`](super::KeyedGroup::schedule_with). What it
 /// inserts is accepted while `wait` or `drain` is under way, and is waited for; so a handler may insert its entry
-/// again. If the group rejects entries, since it was shut down or cancelled or has no entry left, its methods do not
-/// panic: the value comes back as [`Inserted::Rejected`]. A context may outlive its run.
+/// again. If the group rejects entries, since it was shut down or cancelled, or was closed and no entry is left, its
+/// methods do not panic: the value comes back as [`Inserted::Rejected`]. A context may outlive its run, and inserts under
+/// the same rules then.
 ///
 /// # Examples
 ///

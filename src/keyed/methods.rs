@@ -139,8 +139,9 @@ macro_rules! keyed_methods {
             ///
             /// Call it for every event: the entry expires when no event has come for `quiet`, and the last value of
             /// the burst is handled. The ceiling is counted from the first `debounce` of the pending entry; an insert
-            /// resets it. Without a ceiling (`Duration::MAX`), events that never pause put the entry off for ever. If
-            /// the values are jobs, `value` is the job itself.
+            /// that replaces the entry makes the next `debounce` the first, and a reset does not. Without a ceiling
+            /// (`Duration::MAX`), events that never pause put the entry off for ever. If the values are jobs, `value`
+            /// is the job itself.
             ///
             /// It never waits, and does not panic if the group rejects entries: then the value comes back as
             /// [`Inserted::Rejected`](crate::keyed::Inserted::Rejected), and the key keeps the entry that it had.
@@ -190,8 +191,8 @@ macro_rules! keyed_methods {
             ///
             /// # Panics
             ///
-            /// If a closure calls a method of the same keyed group. A panic of a closure is passed on to the caller;
-            /// the value then stays as `update` left it. An entry whose `make` panics counts as cancelled in the stats.
+            /// If a closure calls a method of the same keyed group that needs its entries. A panic of a closure is passed
+            /// on to the caller; the value then stays as `update` left it. An entry whose `make` panics counts as cancelled in the stats.
             ///
             /// # Examples
             ///
@@ -261,9 +262,9 @@ macro_rules! keyed_methods {
 
             /// Moves the key's pending entry to another instant. Returns `true` if the move takes effect.
             ///
-            /// Returns `false` if nothing is pending for the key, or if the group was shut down or cancelled. An entry is
-            /// pending until its handler is called, also while it is due and waits for a slot. A move to a later instant
-            /// costs one look-up and one store.
+            /// Returns `false` if nothing is pending for the key, or if the group was shut down, cancelled or dropped, or
+            /// has reached its deadline or the end of a drain's grace. An entry is pending until its handler is called,
+            /// also while it is due and waits for a slot. A move to a later instant costs one look-up and one store.
             ///
             /// A cache that keeps an entry for as long as it is read calls [`with`](Self::with) and then this.
             ///
@@ -432,8 +433,8 @@ macro_rules! keyed_methods {
             ///
             /// # Panics
             ///
-            /// If the closure calls a method of the same keyed group. A panic of the closure is passed on to the
-            /// caller.
+            /// If the closure calls a method of the same keyed group that needs its entries. A panic of the closure is
+            /// passed on to the caller.
             ///
             /// # Examples
             ///

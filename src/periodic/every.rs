@@ -191,8 +191,8 @@ impl<'a> Every<'a> {
     /// A run starts at its tick's time or after it, and never before the previous run has ended.
     ///
     /// Once `wait`, `drain` or `shutdown` was called no further tick starts, and a run in progress finishes. A series
-    /// that is begun after that through a handle or a job's context is dropped, and the returned handle is a finished
-    /// one.
+    /// that is begun after that through a handle or a job's context, or in a group that was cancelled, is dropped, and
+    /// the returned handle is a finished one.
     ///
     /// # Panics
     ///

@@ -13,9 +13,10 @@ impl WallClock {
     /// Schedules a closure to run once, when this clock has reached `at`, or at once if it has; the closure gets a
     /// [`JobContext`] and returns the job.
     ///
-    /// `wait` waits for it, as for every job. If the group rejects jobs, the closure is dropped and the returned handle
-    /// is a finished one. [`at_wall`](crate::Group::at_wall) is the same as a method of the group. A group that is in
-    /// an `Arc` is passed here as `&*group`. The clock is read here for the first time, and a panic of it is passed on.
+    /// `wait` waits for it, as for every job, and a `shutdown` drops it unless this clock has reached `at` before. If the
+    /// group rejects jobs, the closure is dropped and the returned handle is a finished one.
+    /// [`at_wall`](crate::Group::at_wall) is the same as a method of the group. A group that is in an `Arc` is passed
+    /// here as `&*group`. The clock is read here for the first time, and a panic of it is passed on.
     ///
     /// # Examples
     ///

@@ -19,9 +19,9 @@ use crate::common::panic::Payload;
 /// A running job's view of its group: its deadline, the cancel token, and the methods to schedule more.
 ///
 /// The jobs of `delay_with`, `schedule_with` and `repeat` get one. What it schedules is accepted while `wait` or
-/// `drain` is under way, and is waited for. Once the group was shut down or cancelled, or no job is left, its methods do
-/// not panic, but drop the job and return a finished handle. A context may outlive its job. The counts of the group are
-/// at `context.handle().stats()`.
+/// `drain` is under way, and is waited for. Once the group was shut down or cancelled, or was closed and no job is left,
+/// its methods do not panic, but drop the job and return a finished handle. A context may outlive its job, and schedules
+/// under the same rules then. The counts of the group are at `context.handle().stats()`.
 ///
 /// # Examples
 ///

@@ -159,8 +159,9 @@ impl Group {
 
     /// Returns the group's own token. Cancelling it cancels the group.
     ///
-    /// It is cancelled by [`cancel`](Group::cancel), by a parent token, at the group's deadline, and when the group is
-    /// dropped or its runtime ends. `wait`, `drain` and `shutdown` do not cancel it, not even at the end of a grace.
+    /// It is cancelled by [`cancel`](Group::cancel), by a parent token, at the group's deadline unless the group was
+    /// closed and every job had ended before, and when the group is dropped or its runtime ends. `wait`, `drain` and
+    /// `shutdown` do not cancel it, not even at the end of a grace.
     ///
     /// # Examples
     ///

@@ -589,7 +589,7 @@ impl fmt::Debug for JobHandle {
 ///
 /// # Errors
 ///
-/// [`JobError::Cancelled`] if the job was cancelled, aborted or dropped with its group;
+/// [`JobError::Cancelled`] if the job was cancelled, aborted, dropped with its group or rejected;
 /// [`JobError::Panicked`] if it panicked.
 ///
 /// # Examples
