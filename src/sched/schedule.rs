@@ -215,8 +215,8 @@ macro_rules! schedule_methods {
             ///
             /// [`ScheduleError`](crate::ScheduleError) with the job in it: `Closed` after `wait`, `drain` or
             /// `shutdown` was called, but through a [`JobContext`](crate::JobContext) only once the group has
-            /// drained or was shut down; otherwise `Cancelled` if the group was cancelled or dropped or has
-            /// reached its deadline, or its runtime has ended.
+            /// drained or was shut down, or the grace of a drain is over; otherwise `Cancelled` if the group was
+            /// cancelled or dropped or has reached its deadline, or its runtime has ended.
             ///
             /// # Examples
             ///
