@@ -24,7 +24,7 @@ const AFTER_SHUTDOWN: &str =
 const WAIT_TWICE: &str = "schedgroup: multiple calls to Group::wait";
 const WAIT_INSIDE: &str =
     "schedgroup: Group::wait was called from inside one of the group's own jobs";
-const NO_RUNTIME: &str = "schedgroup: Group::new must be called inside a tokio runtime; enter one, or name one with Group::builder().runtime(handle)";
+const NO_RUNTIME: &str = "schedgroup: a group must be created inside a tokio runtime; enter one, or name one with `builder().runtime(handle)`";
 const NO_SLOT: &str = "schedgroup: max_running must be at least 1";
 
 fn at_line(line: u32, message: &str) -> Misuse {
@@ -320,6 +320,10 @@ mod building {
         assert_eq!(build, at_line(line!() - 1, NO_RUNTIME));
         let default = panic_of(|| drop(Group::builder().name("n").max_running(1).build()));
         assert_eq!(default, at_line(line!() - 1, NO_RUNTIME));
+        let keyed = panic_of(|| drop(KeyedGroup::<u8>::new()));
+        assert_eq!(keyed, at_line(line!() - 1, NO_RUNTIME));
+        let tasks = panic_of(|| drop(TaskGroup::<()>::with_token(CancellationToken::new())));
+        assert_eq!(tasks, at_line(line!() - 1, NO_RUNTIME));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the tasks of a group and of a combinator have in common: a run whose end is reported, and their panics.
+//! What groups and combinators have in common: their runtime, a run of a task whose end is reported, and its panic.
 
 use std::future::poll_fn;
 use std::panic::Location;
@@ -9,6 +9,17 @@ use tokio::task::AbortHandle;
 
 use super::panic::{Payload, TaskPanic, catch, discard, message, poll_caught};
 use super::trace;
+
+/// Returns the runtime of a group that is created: the one that was named, or else that of the caller.
+#[track_caller]
+pub(crate) fn runtime_for(named: Option<Handle>) -> Handle {
+    let Some(runtime) = named.or_else(|| Handle::try_current().ok()) else {
+        panic!(
+            "schedgroup: a group must be created inside a tokio runtime; enter one, or name one with `builder().runtime(handle)`"
+        );
+    };
+    runtime
+}
 
 /// The end of a task.
 pub(crate) enum End<T> {

@@ -12,6 +12,7 @@ use super::group::Group;
 use super::shared::Shared;
 use super::state::{State, Workers};
 use super::timer::{Timer, TimerFd};
+use crate::common::run;
 use crate::common::time::{Clock, Timestamp};
 
 /// Settings for a [`Group`]; created by [`Group::builder`].
@@ -225,11 +226,7 @@ impl Builder {
     /// ```
     #[track_caller]
     pub fn build(self) -> Group {
-        let Some(runtime) = self.runtime.or_else(|| runtime::Handle::try_current().ok()) else {
-            panic!(
-                "schedgroup: Group::new must be called inside a tokio runtime; enter one, or name one with Group::builder().runtime(handle)"
-            );
-        };
+        let runtime = run::runtime_for(self.runtime);
         let entered = runtime.enter();
         let clock = Clock::new(Instant::now());
         let deadline = self

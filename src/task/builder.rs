@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::group::TaskGroup;
 use super::policy::OnError;
 use super::pool::{Pool, Settings};
+use crate::common::run;
 use crate::common::time::later;
 
 /// Settings for a [`TaskGroup`]; created by [`TaskGroup::builder`].
@@ -287,11 +288,7 @@ impl<E: Send + 'static> Builder<E> {
     /// ```
     #[track_caller]
     pub fn build(self) -> TaskGroup<E> {
-        let Some(runtime) = self.runtime.or_else(|| runtime::Handle::try_current().ok()) else {
-            panic!(
-                "schedgroup: TaskGroup::new must be called inside a tokio runtime; enter one, or name one with TaskGroup::builder().runtime(handle)"
-            );
-        };
+        let runtime = run::runtime_for(self.runtime);
         // By its clock, which may be paused.
         let named = runtime.clone();
         let _inside = named.enter();

@@ -376,6 +376,6 @@ fn misuse_of_a_sized_group_is_named() {
     );
     assert_eq!(
         misuse(|| drop(sized(1))),
-        "schedgroup: TaskGroup::new must be called inside a tokio runtime; enter one, or name one with TaskGroup::builder().runtime(handle)"
+        "schedgroup: a group must be created inside a tokio runtime; enter one, or name one with `builder().runtime(handle)`"
     );
 }

@@ -19,7 +19,7 @@ use crate::common::{
 fn without_a_runtime_the_remedy_is_named() {
     assert_eq!(
         misuse(|| drop(TaskGroup::<()>::new())),
-        "schedgroup: TaskGroup::new must be called inside a tokio runtime; enter one, or name one with TaskGroup::builder().runtime(handle)"
+        "schedgroup: a group must be created inside a tokio runtime; enter one, or name one with `builder().runtime(handle)`"
     );
 }
 
