@@ -218,11 +218,11 @@ impl JobContext {
         self
     }
 
-    /// Returns `false` if the group was shut down before the instant `due`.
+    /// Returns whether a job that is due at that instant may start.
     pub(crate) fn may_start_at(&self, due: Instant) -> bool {
         let due = self.lent.timestamp(due);
         let shared = self.lent.shared();
-        shared.with(|state| due <= state.lifecycle.last_due())
+        shared.with(|state| state.lifecycle.may_start_at(due))
     }
 
     /// Reports a panic that its series survives, as those that end a job are.

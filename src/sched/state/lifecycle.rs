@@ -341,7 +341,7 @@ impl Lifecycle {
     }
 
     /// Returns whether a pending job with that deadline may start.
-    pub(super) fn may_start_at(&self, at: Timestamp) -> bool {
+    pub(in crate::sched) fn may_start_at(&self, at: Timestamp) -> bool {
         self.may_start() && at <= self.last_due()
     }
 
