@@ -371,18 +371,21 @@ fn no_job_code_runs_after_it_has_returned() {
     watched(|| {
         multi_thread().block_on(bounded(async {
             let group = Group::new();
-            let (blocking, ended) = (
-                Arc::new(AtomicBool::new(false)),
-                Arc::new(AtomicBool::new(false)),
-            );
-            let (in_job, end) = (Arc::clone(&blocking), Arc::clone(&ended));
+            let [blocking, called, ended] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
+            let in_job = [&blocking, &called, &ended].map(Arc::clone);
             let job = group.delay(Duration::ZERO, async move {
-                in_job.store(true, Ordering::SeqCst);
+                let [blocking, called, ended] = in_job;
+                blocking.store(true, Ordering::SeqCst);
+                while !called.load(Ordering::SeqCst) {
+                    std::thread::sleep(ms(1));
+                }
                 std::thread::sleep(ms(100));
-                end.store(true, Ordering::SeqCst);
+                ended.store(true, Ordering::SeqCst);
             });
             until("it blocks", || blocking.load(Ordering::SeqCst)).await;
-            let report = group.shutdown(Duration::ZERO).await;
+            let shutdown = group.shutdown(Duration::ZERO);
+            called.store(true, Ordering::SeqCst);
+            let report = shutdown.await;
             assert!(ended.load(Ordering::SeqCst), "it was not waited for");
             // It could not be aborted, and ran to its end.
             assert_eq!(counts(report), (1, 0, 0));
