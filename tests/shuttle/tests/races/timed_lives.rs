@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use crate::lives::{Gate, end, is_far, random, when};
 use crate::{NEVER, NOW, explore};
 
-// A period is over at once or never: the sleep of shuttle fires at once, so the driver would spin for a second.
+// A period is over at once or never: the sleep of shuttle fires at once, so the driver would spin for a second. What is
+// due in more than a century sets no timer.
 const NANO: Duration = Duration::from_nanos(1);
 const SECOND: Duration = Duration::from_secs(1);
-const FAR: Duration = Duration::from_secs(86_400 * 1_000);
+const FAR: Duration = Duration::from_secs(86_400 * 365 * 110);
 
 /// What a retry returns or fails with: a clone of the world's token.
 type Value = Arc<()>;
