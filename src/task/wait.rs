@@ -57,7 +57,10 @@ impl<'a, E: Send + 'static> WaitInner<'a, E> {
     pub(super) fn new(pool: &'a Arc<Pool<E>>, method: &'static str) -> WaitInner<'a, E> {
         // At the call and not at the first poll, so that misuse panics at the caller's line.
         let admitted = pool.close_to_wait(method);
-        assert!(admitted, "schedgroup: multiple calls to TaskGroup::wait");
+        assert!(
+            admitted,
+            "schedgroup: multiple calls to TaskGroup::{method}"
+        );
         WaitInner {
             drained: Drained::new(pool),
         }

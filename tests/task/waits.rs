@@ -176,17 +176,20 @@ async fn a_dropped_wait_leaves_its_group_closed() {
 
 #[tokio::test]
 async fn a_wait_beside_a_live_one_or_after_a_completed_one_is_misuse_at_its_line() {
-    const AGAIN: &str = "schedgroup: multiple calls to TaskGroup::wait";
     let group = TaskGroup::<()>::new();
+    let assert_either_is_misuse = || {
+        let again = "schedgroup: multiple calls to TaskGroup::wait";
+        assert_eq!(misuse(|| drop(group.wait())), again);
+        let again = "schedgroup: multiple calls to TaskGroup::wait_all";
+        assert_eq!(misuse(|| drop(group.wait_all())), again);
+    };
     let first = group.wait();
-    assert_eq!(misuse(|| drop(group.wait())), AGAIN);
-    assert_eq!(misuse(|| drop(group.wait_all())), AGAIN);
+    assert_either_is_misuse();
     drop(first);
     let second = group.wait_all();
-    assert_eq!(misuse(|| drop(group.wait())), AGAIN);
+    assert_either_is_misuse();
     bounded(second).await.unwrap();
-    assert_eq!(misuse(|| drop(group.wait())), AGAIN);
-    assert_eq!(misuse(|| drop(group.wait_all())), AGAIN);
+    assert_either_is_misuse();
 }
 
 #[tokio::test]
