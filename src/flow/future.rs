@@ -29,9 +29,9 @@ use crate::common::panic::{ENDED, TaskPanic};
 ///
 /// # Panics
 ///
-/// The first poll panics outside of a tokio runtime, at the line of `flow.await`, and a poll after the end panics. With
-/// a [`deadline`](Flow::deadline), the runtime needs its timer enabled. A panic of the input iterator is passed on to
-/// the caller. A panic of a task becomes the error of that task.
+/// The first poll panics outside of a tokio runtime, and with a [`deadline`](Flow::deadline) also on one without a
+/// timer, at the line of `flow.await`. A poll after the end panics. A panic of the input iterator is passed on to the
+/// caller. A panic of a task becomes the error of that task.
 ///
 /// # Examples
 ///

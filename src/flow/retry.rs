@@ -73,8 +73,9 @@ pub enum Verdict {
 ///
 /// # Panics
 ///
-/// A poll after the end panics. A panic of the operation, of the delays, of `when` or of `notify` is passed on to the
-/// caller. With delays, timeouts or a deadline it must be polled in a tokio runtime whose timer is enabled.
+/// A poll after the end panics. With delays, timeouts or a deadline it needs a tokio runtime with a timer, and panics
+/// without one at the line of the `.await`. A panic of the operation, of the delays, of `when` or of `notify` is
+/// passed on to the caller.
 ///
 /// # Errors
 ///
@@ -420,6 +421,7 @@ where
     F: Future<Output = Result<T, E>>,
 {
     /// Makes one attempt to its end. Continues with the pause before the next one.
+    #[track_caller]
     pub(super) fn poll_attempt(
         &mut self,
         cx: &mut Context<'_>,
@@ -464,6 +466,7 @@ where
         })
     }
 
+    #[track_caller]
     fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Ended>> {
         if let Some(pause) = &mut self.pause {
             if let Some(stop) = self.stop.poll(cx) {

@@ -47,7 +47,8 @@ impl Settings {
         self.limit = tasks;
     }
 
-    /// Takes the runtime of the first poll.
+    /// Takes the runtime of the first poll, and its timer if there is a deadline: here, since the line of the poll does not
+    /// reach into `Work`.
     #[track_caller]
     pub(super) fn start(&mut self) {
         if self.runtime.is_none() {
@@ -57,6 +58,7 @@ impl Settings {
             };
             self.runtime = Some(runtime);
         }
+        self.stop.arm();
     }
 
     /// Drops a value of the user's; a panic of its destructor is an event and harms nothing else.

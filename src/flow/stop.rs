@@ -43,19 +43,28 @@ impl Timer {
         self.at.saturating_duration_since(Instant::now()) <= delay
     }
 
+    /// Makes the sleep that `poll` needs, unless the instant is too far away to matter. Panics at the caller's line on a
+    /// runtime without a timer.
+    #[track_caller]
+    fn arm(&mut self) {
+        // A sleep until the farthest instant would be an overflow in tokio.
+        if self.sleep.is_none() && self.is_over(CENTURY) {
+            // Not by `get_or_insert_with`: `track_caller` does not reach into a closure.
+            self.sleep = Some(Guarded::new(Box::pin(sleep_until(self.at))));
+        }
+    }
+
+    #[track_caller]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // The clock first: a sleep that has elapsed is pending while tokio's budget of this task is used up.
         if self.is_over(Duration::ZERO) {
             return Poll::Ready(());
         }
-        // A sleep until the farthest instant would be an overflow in tokio.
-        if !self.is_over(CENTURY) {
-            return Poll::Pending;
+        self.arm();
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().poll(cx),
+            None => Poll::Pending,
         }
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Guarded::new(Box::pin(sleep_until(self.at))));
-        sleep.as_mut().poll(cx)
     }
 }
 
@@ -111,12 +120,22 @@ impl StopSignal {
             .then_some(StopReason::DeadlineExceeded)
     }
 
+    /// Makes the sleep of the deadline, where a later `poll` has not its caller's line.
+    #[track_caller]
+    pub(super) fn arm(&mut self) {
+        if let Some(deadline) = &mut self.deadline {
+            deadline.arm();
+        }
+    }
+
     /// Returns the reason to stop; without one, the task is woken when there is one.
+    #[track_caller]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<StopReason> {
-        self.poll_token(cx).or_else(|| {
-            let timer = self.deadline.as_mut()?.poll(cx);
-            timer.is_ready().then_some(StopReason::DeadlineExceeded)
-        })
+        if let Some(stop) = self.poll_token(cx) {
+            return Some(stop);
+        }
+        let timer = self.deadline.as_mut()?.poll(cx);
+        timer.is_ready().then_some(StopReason::DeadlineExceeded)
     }
 
     /// Like `poll`, for the time between two attempts of a job: only the token wakes the waker, and no timer

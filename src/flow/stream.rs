@@ -28,9 +28,9 @@ use crate::common::panic::{DiscardEach, TaskPanic};
 ///
 /// # Panics
 ///
-/// The first poll panics outside of a tokio runtime, at the line of the `.await`. With a
-/// [`deadline`](Stream::deadline), the runtime needs its timer enabled. A panic of the input iterator is passed on
-/// to the caller, and no result is lost. A panic of a task becomes its result.
+/// The first poll panics outside of a tokio runtime, and with a [`deadline`](Stream::deadline) also on one without a
+/// timer, at the line of the `.await`. A panic of the input iterator is passed on to the caller, and no result is lost.
+/// A panic of a task becomes its result.
 ///
 /// # Examples
 ///
@@ -204,7 +204,8 @@ impl<'a, T> Stream<'a, T> {
     ///
     /// # Panics
     ///
-    /// The first poll panics outside of a tokio runtime.
+    /// The first poll panics outside of a tokio runtime, and with a [`deadline`](Stream::deadline) also on one without a
+    /// timer.
     ///
     /// # Examples
     ///

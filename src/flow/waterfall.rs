@@ -29,8 +29,8 @@ use crate::common::panic::{
 ///
 /// # Panics
 ///
-/// A poll after the end panics. With a [`deadline`](Waterfall::deadline) it must be polled in a tokio runtime whose timer
-/// is enabled.
+/// A poll after the end panics. With a [`deadline`](Waterfall::deadline) it needs a tokio runtime with a timer, and
+/// panics without one at the line of the `.await`.
 ///
 /// # Errors
 ///

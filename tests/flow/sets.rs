@@ -7,12 +7,13 @@ use std::sync::{Arc, Barrier};
 
 use schedgroup::TaskError;
 use schedgroup::flow::{self, RaceError};
+use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Meter, OnDrop, Random, bounded, misuse, ms, multi_thread, poll_once, settle,
-    twice_panicking, until, watched,
+    Flag, HOUR, Meter, OnDrop, Random, bounded, misuse, ms, multi_thread, poll_once,
+    settle, twice_panicking, until, watched,
 };
 
 type Outcome = Result<u32, &'static str>;
@@ -489,6 +490,33 @@ fn misuse_of_a_flow_is_named() {
     let mut stream = flow::stream(none());
     let awaited = misuse(|| poll_once(&mut Box::pin(async { stream.next().await.is_some() })));
     assert_eq!(awaited, format!("schedgroup: flow::stream {outside}"));
+}
+
+/// tokio's text says how to enable it.
+#[test]
+fn a_deadline_or_a_pause_without_a_timer_is_misuse_at_the_line_of_the_await() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let _inside = runtime.enter();
+    let at = Instant::now() + HOUR;
+    let race = flow::race([pending::<Outcome>()]).deadline(at);
+    let mut stream = flow::stream([pending::<()>()]).deadline(at);
+    let steps = flow::waterfall::<_, ()>(()).then(|()| pending::<Result<(), ()>>());
+    let steps = steps.deadline(at);
+    let ends = flow::retry(pending::<Outcome>).deadline(at);
+    let times_out = flow::retry(pending::<Outcome>).attempt_timeout(HOUR);
+    let mut pauses = flow::retry(|| ready(Err::<(), _>(()))).delays([HOUR]);
+    assert!(poll_once(&mut pauses).is_pending());
+    let texts = [
+        misuse(|| poll_once(&mut Box::pin(async { race.await.is_ok() }))),
+        misuse(|| poll_once(&mut Box::pin(async { stream.next().await.is_some() }))),
+        misuse(|| poll_once(&mut Box::pin(async { steps.await.is_ok() }))),
+        misuse(|| poll_once(&mut Box::pin(async { ends.await.is_ok() }))),
+        misuse(|| poll_once(&mut Box::pin(async { times_out.await.is_ok() }))),
+        misuse(|| poll_once(&mut Box::pin(async { pauses.await.is_ok() }))),
+    ];
+    for text in texts {
+        assert!(text.contains("timers are disabled"), "{text}");
+    }
 }
 
 #[tokio::test]
