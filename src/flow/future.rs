@@ -229,7 +229,7 @@ where
 
     /// Starts what may start, unless there is a value or a reason to stop.
     fn start(&mut self, settings: &Settings) {
-        self.decide(settings);
+        self.decide();
         while self.over.is_none() && self.set.running() < settings.limit {
             // Asked before each start, since the input may take its time.
             match settings.stop.get() {
@@ -239,18 +239,14 @@ where
             }
         }
         // The end of the input may be known only now.
-        self.decide(settings);
+        self.decide();
     }
 
     /// Asks the rule for its decision; a value that is there wins over a stop.
-    fn decide(&mut self, settings: &Settings) {
-        if self.over == Some(Over::Settled) {
-            return;
-        }
+    fn decide(&mut self) {
         if self.rule.is_settled(self.set.without_end()) {
             self.over = Some(Over::Settled);
             self.set.stop();
-            self.set.cut_off(0, settings);
         }
     }
 

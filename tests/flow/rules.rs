@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Meter, OnDrop, bounded, cancelled_after, ms, on_both, poll_once, settle, timed,
+    Flag, Meter, OnDrop, bounded, cancelled_after, ms, on_both, poll_once, settle, timed,
 };
 
 type Outcome = Result<u32, &'static str>;
@@ -429,7 +429,7 @@ async fn take_of_more_than_there_are_starts_nothing() {
         let start = Instant::now();
         let outcome = flow::take(3, unbounded).limit(limit).await;
         assert!(matches!(outcome, Err(RaceError::TooFew)), "{outcome:?}");
-        assert_eq!(start.elapsed() < HOUR, limit > 1, "{limit}");
+        assert_eq!(start.elapsed().is_zero(), limit > 1, "{limit}");
     }
     let none: [std::future::Ready<Outcome>; 0] = [];
     assert_eq!(flow::take(0, none).await.unwrap(), []);
