@@ -370,10 +370,7 @@ impl<T, E> Future for RetryHandle<T, E> {
             match stop {
                 // A job that waits for its slot does not see the stop. A running attempt does, unless it has looked for
                 // the last time: then it is to be the last one, or its job could pause and wait for a slot.
-                Ok(Some(stop)) if handle.job.cancel() => {
-                    handle.stopped = Some(stop);
-                    end = Pin::new(receiver).poll(cx);
-                }
+                Ok(Some(stop)) if handle.job.cancel() => handle.stopped = Some(stop),
                 Ok(_) => {}
                 // The runtime of the group may have ended just now, and its timer with it. Then the job has reported,
                 // since a runtime drops its tasks first.
