@@ -56,8 +56,8 @@ pub(crate) struct Pool<E> {
     name: Option<Box<str>>,
     on_error: OnError,
     token: CancellationToken,
-    /// Why the token was cancelled. It is set before the token is cancelled, so code that sees the token cancelled
-    /// finds it. No lock is needed: the first cause stays.
+    /// Why the token was cancelled; without a value, by a cancel. It is set before the token is cancelled, so code that
+    /// sees the token cancelled finds it. No lock is needed: the first cause stays.
     cause: OnceLock<Cause>,
     deadline: Option<Instant>,
     runtime: runtime::Handle,
@@ -517,12 +517,11 @@ impl<E: Send + 'static> Pool<E> {
                 self.drop_task(queued.meta, || drop(task));
             }
             QueuedTask::Submitted(task, waker) => {
-                // If it was not accepted, its submit takes it back.
+                // If it was not accepted, its submit takes it back. The token wakes that submit.
                 if task.is_accepted() {
                     self.drop_task(queued.meta, || task.clear());
                 }
-                drop(task);
-                wake_each(waker);
+                drop_quietly(waker);
             }
         }
     }
@@ -586,7 +585,6 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn cancel(self: &Arc<Self>) {
         // A deadline that has passed came first, though its timer may be late.
         self.check_deadline();
-        self.set_cause(Cause::Cancelled);
         self.cancel_token();
         self.start_queued();
     }
@@ -773,7 +771,6 @@ impl<E: Send + 'static> Pool<E> {
         let failures = state.outcomes.failures.take();
         let failures = failures.map_or_else(Vec::new, |mut kept| kept.take());
         let stats = state.drained.unwrap_or_default();
-        drop(state);
         let lost = (stats.skipped + stats.aborted > 0).then(|| match self.cause() {
             Some(Cause::DeadlineExceeded) => TaskError::DeadlineExceeded,
             _ => TaskError::Cancelled,
@@ -808,7 +805,6 @@ impl<E: Send + 'static> Pool<E> {
         // A member that is not waited for must not change what `wait` or a report says.
         if !state.lifecycle.waits_for_members() {
             drop(state);
-            drop(error);
             return;
         }
         let others = self.on_failure(&mut state, Some(&error));
