@@ -36,7 +36,7 @@ pub struct Member<E: Send + 'static = Infallible> {
 }
 
 impl<E: Send + 'static> Member<E> {
-    /// Asks the group to admit a new member, which knows the answer.
+    /// Creates a member; the group may have rejected it.
     #[track_caller]
     pub(super) fn join(pool: &Arc<Pool<E>>, caller: Caller) -> Member<E> {
         let (index, is_admitted) = pool.join(caller);
