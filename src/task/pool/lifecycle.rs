@@ -314,6 +314,8 @@ mod tests {
         assert!(!lifecycle.try_drain());
         assert!(lifecycle.waits_for_members());
         assert_eq!(lifecycle.end_grace(), Some(2));
+        assert!(lifecycle.is_stopping());
+        assert!(!lifecycle.is_overdue(), "it was ended");
         assert_eq!(lifecycle.end_grace(), Some(0));
         assert!(!lifecycle.is_drained());
         assert!(!lifecycle.waits_for_members());
@@ -339,6 +341,16 @@ mod tests {
         assert!(lifecycle.close_until(Closing::Drain, now));
         assert_eq!(lifecycle.closed_by(), "drain");
         assert_eq!(lifecycle.admit(Handle, false), Err(Rejected::Closed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grace_is_over_at_its_very_end() {
+        let (mut lifecycle, now) = (open(), Instant::now());
+        let later = now + std::time::Duration::from_nanos(1);
+        assert!(lifecycle.close_until(Closing::Drain, later));
+        assert!(!lifecycle.is_overdue());
+        assert!(lifecycle.close_until(Closing::Drain, now));
+        assert!(lifecycle.is_overdue());
     }
 
     #[test]

@@ -866,13 +866,15 @@ impl<E: Send + 'static> Drop for Remainder<E> {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
     use std::task::Wake;
+
+    use tokio::task::yield_now;
 
     use super::*;
 
-    fn pool(limit: usize) -> Arc<Pool<()>> {
-        Pool::new(Settings {
+    fn settings(limit: usize) -> Settings {
+        Settings {
             name: None,
             limit,
             queue: 0,
@@ -880,7 +882,20 @@ mod tests {
             token: CancellationToken::new(),
             deadline: None,
             runtime: runtime::Handle::current(),
-        })
+        }
+    }
+
+    fn pool(limit: usize) -> Arc<Pool<()>> {
+        Pool::new(settings(limit))
+    }
+
+    /// The thread that drains it does not come to `finish`.
+    fn drain(pool: &Pool<()>) {
+        let mut state = pool.lock();
+        assert!(state.lifecycle.close_to_wait("wait"));
+        assert!(state.check_drained().is_some());
+        drop(state);
+        assert_eq!(pool.cause(), None);
     }
 
     /// Panics when its last waker is dropped.
@@ -902,6 +917,106 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.store(true, SeqCst);
         }
+    }
+
+    /// Counts its destructors that have found the lock free.
+    struct DroppedOutside(Arc<Pool<()>>, Arc<AtomicUsize>);
+
+    impl Wake for DroppedOutside {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for DroppedOutside {
+        fn drop(&mut self) {
+            let is_free = self.0.state.try_lock().is_ok();
+            self.1.fetch_add(usize::from(is_free), SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_wakers_of_a_submit_are_dropped_outside_of_the_lock() {
+        let pool = pool(1);
+        assert!(pool.lock().queue.try_acquire());
+        let task = pending::<Result<(), ()>>();
+        let submitted = pool.submit(Caller::Owner, Location::caller(), task);
+        let Ok(Submitted::Waiting(ticket)) = submitted else {
+            unreachable!("there is no slot");
+        };
+        let dropped = Arc::new(AtomicUsize::new(0));
+        for former in 0..2 {
+            let waker = DroppedOutside(Arc::clone(&pool), Arc::clone(&dropped));
+            let waker = Waker::from(Arc::new(waker));
+            let polled = pool.poll_submit(&ticket, &mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            assert_eq!(dropped.load(SeqCst), former);
+        }
+        assert!(pool.cancel_submit(&ticket).is_some());
+        assert_eq!(dropped.load(SeqCst), 2);
+    }
+
+    /// A pool with that many free slots and as many queued tasks, as if the slots had been released while another
+    /// caller was starting.
+    fn free_and_queued(tasks: usize) -> Arc<Pool<()>> {
+        let pool = pool(tasks);
+        for _ in 0..tasks {
+            assert!(pool.lock().queue.try_acquire());
+        }
+        for _ in 0..tasks {
+            pool.spawn(Caller::Owner, pending::<Result<(), ()>>());
+        }
+        for _ in 0..tasks {
+            pool.lock().queue.release();
+        }
+        pool
+    }
+
+    #[tokio::test]
+    async fn queued_tasks_start_batch_by_batch_and_others_have_turns_in_between() {
+        let pool = free_and_queued(2 * BATCH + 1);
+        pool.start_queued();
+        let mut running = vec![pool.stats().running];
+        for _ in 0..100 {
+            yield_now().await;
+            running.push(pool.stats().running);
+        }
+        running.dedup();
+        assert_eq!(running, [BATCH, 2 * BATCH, 2 * BATCH + 1]);
+    }
+
+    #[test]
+    fn the_queue_ends_though_its_runtime_is_shut_down_after_a_batch() {
+        let runtime = runtime::Builder::new_current_thread().build().unwrap();
+        let entered = runtime.enter();
+        let pool = free_and_queued(BATCH + 1);
+        drop(entered);
+        pool.start_queued();
+        assert_eq!(pool.stats().pending, 1);
+        assert!(pool.close_to_wait("wait"));
+        drop(runtime);
+        let polled = pool.poll_drained(&mut None, &mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_ready());
+    }
+
+    #[tokio::test]
+    async fn who_finds_the_group_drained_finds_its_token_cancelled() {
+        let pool = pool(1);
+        drain(&pool);
+        let polled = pool.poll_drained(&mut None, &mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_ready());
+        assert_eq!(pool.cause(), Some(Cause::Finished));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_passes_behind_the_end_is_not_its_cause() {
+        let second = Duration::from_secs(1);
+        let pool: Arc<Pool<()>> = Pool::new(Settings {
+            deadline: Some(Instant::now() + second),
+            ..settings(1)
+        });
+        drain(&pool);
+        sleep_until(Instant::now() + second).await;
+        yield_now().await; // the timer has fired
+        assert_eq!(pool.cause(), None);
     }
 
     /// The last task has released its slot, and its thread has not come to `start_queued` yet.

@@ -253,6 +253,17 @@ mod tests {
     }
 
     #[test]
+    fn without_capacity_only_the_head_is_accepted() {
+        let mut queue = full(0);
+        let indices = [1, 2].map(|index| submit(&mut queue, index));
+        queue.release();
+        let next = queue.next().unwrap();
+        assert!(next.queued.is_accepted(), "its submit cannot take it back");
+        assert!(listens(&mut queue, indices[1]));
+        assert!(queue.remove(indices[1]).is_some());
+    }
+
+    #[test]
     fn accepted_tasks_and_waiting_submits_start_in_the_order_in_which_they_came() {
         let mut queue = full(2);
         let indices = [1, 2, 3, 4, 5].map(|index| submit(&mut queue, index));
