@@ -408,11 +408,14 @@ async fn nothing_starts_at_the_deadline_or_later() {
 /// The timer is a task like others, and may be late; the deadline is looked at all the same.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_holds_also_where_its_timer_is_late() {
-    let group = TaskGroup::<()>::builder().timeout(ms(5)).build();
+    let builder = TaskGroup::<()>::builder().limit(1);
+    let group = builder.timeout(ms(5)).build();
     group.spawn(pending::<Result<_, _>>());
+    group.spawn(async { Ok(()) });
     jump(ms(5));
     let late = group.try_spawn(async { Ok(()) });
     assert!(matches!(late, Err(ScheduleError::Cancelled(_))), "{late:?}");
+    assert_eq!((group.stats().pending, group.stats().skipped), (0, 1));
     assert_eq!(group.cause(), Some(Cause::DeadlineExceeded));
     assert!(
         bounded(group.wait()).await.is_err(),
@@ -584,6 +587,24 @@ async fn nothing_starts_or_comes_after_a_grace_whose_timer_is_late() {
     assert_eq!(counts(report), (1, 0, 1));
 }
 
+/// Its timer is dropped behind the end, which is an end of the grace too.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_grace_changes_nothing_that_wait_says_of_a_group_that_has_drained() {
+    let group = TaskGroup::<()>::new();
+    let handle = group.handle();
+    drop(group.drain(HOUR));
+    handle.spawn(async { Ok(()) });
+    settle().await;
+    assert_eq!(group.stats().skipped, 1);
+    assert_eq!(group.wait().await.unwrap().skipped, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_has_passed_cancels_its_group_at_once() {
+    let builder = TaskGroup::<()>::builder().deadline(Instant::now());
+    assert_eq!(builder.build().cause(), Some(Cause::DeadlineExceeded));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_reason_for_the_end_stays() {
     let group = TaskGroup::<()>::builder().timeout(ms(100)).build();
@@ -623,16 +644,16 @@ async fn a_deadline_or_a_grace_without_end_is_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_group_that_holds_nothing_ends_at_the_call() {
-    for drains in [true, false] {
+    for method in ["wait", "drain", "shutdown"] {
         let (group, start) = (TaskGroup::<()>::new(), Instant::now());
-        if drains {
-            drop(group.drain(HOUR));
-        } else {
-            drop(group.shutdown(HOUR));
+        match method {
+            "wait" => drop(group.wait()),
+            "drain" => drop(group.drain(HOUR)),
+            _ => drop(group.shutdown(HOUR)),
         }
-        assert_eq!(group.cause(), Some(Cause::Finished), "drains: {drains}");
+        assert_eq!(group.cause(), Some(Cause::Finished), "{method}");
         group.wait().await.unwrap();
-        assert_eq!(start.elapsed(), ms(0), "drains: {drains}");
+        assert_eq!(start.elapsed(), ms(0), "{method}");
     }
 }
 

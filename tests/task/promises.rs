@@ -1,18 +1,19 @@
 //! What is promised beyond the systems it comes from.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::Context;
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use schedgroup::task::Cause;
-use schedgroup::task::{OnError, TaskGroup};
-use schedgroup::{ScheduleError, TaskError};
+use schedgroup::task::{OnError, TaskGroup, TaskHandle};
+use schedgroup::{CancellationToken, ScheduleError, TaskError};
 
 use crate::common::{
-    Flag, HOUR, Hold, OnDrop, bounded, counts, misuse, multi_thread, panic_of, poll_once,
-    poll_with_bomb, settle, sized, until, waker_with_bomb, watched,
+    Flag, HOUR, Hold, OnDrop, Woken, bounded, counts, misuse, multi_thread, panic_of, paused,
+    poll_once, poll_with_bomb, settle, sized, until, waker_with_bomb, watched,
 };
 
 #[test]
@@ -300,6 +301,88 @@ fn a_rejected_task_may_call_back_into_the_group() {
         panic_of(|| group.spawn(task()));
         assert_eq!(dropped.load(SeqCst), 2);
     });
+}
+
+/// Where the group ends as it is closed, as its last member leaves, and as its queue is skipped.
+#[test]
+fn who_hears_of_the_end_may_call_the_group() {
+    struct Calls(TaskHandle, AtomicUsize);
+    impl Wake for Calls {
+        fn wake(self: Arc<Self>) {
+            self.0.stats();
+            self.1.fetch_add(1, SeqCst);
+        }
+    }
+    watched(|| {
+        paused().block_on(async {
+            for way in ["closed", "left", "skipped"] {
+                let (parent, hold) = (CancellationToken::new(), Hold::new());
+                let builder = TaskGroup::builder().limit(1).token(parent.clone());
+                let group: TaskGroup = builder.build();
+                let (token, member) = (group.token(), group.member());
+                let calls = Arc::new(Calls(group.handle(), AtomicUsize::new(0)));
+                let waker = Arc::clone(&calls).into();
+                let mut cx = Context::from_waker(&waker);
+                let mut cancelled = pin!(token.cancelled());
+                assert!(cancelled.as_mut().poll(&mut cx).is_pending());
+                if way == "closed" {
+                    drop(member);
+                    drop(group.wait());
+                    assert_eq!(calls.1.load(SeqCst), 1, "by the token");
+                    continue;
+                }
+                if way == "skipped" {
+                    group.spawn(hold.job());
+                    group.spawn(async {});
+                }
+                let mut wait = pin!(group.wait());
+                assert!(wait.as_mut().poll(&mut cx).is_pending());
+                drop(member);
+                if way == "skipped" {
+                    hold.started().await;
+                    // The running task ends before the group has skipped the other.
+                    hold.release();
+                    parent.cancel();
+                    settle().await;
+                }
+                assert_eq!(calls.1.load(SeqCst), 2, "{way}");
+            }
+        });
+    });
+}
+
+#[tokio::test]
+async fn a_member_that_fails_has_skipped_what_is_queued() {
+    for policy in [OnError::Abort, OnError::Cancel] {
+        let builder = TaskGroup::<()>::builder().limit(1).on_error(policy);
+        let group = builder.build();
+        group.spawn(std::future::pending::<Result<_, _>>());
+        group.spawn(async { Ok(()) });
+        group.member().fail(());
+        let stats = group.stats();
+        assert_eq!((stats.pending, stats.skipped), (0, 1), "{policy:?}");
+    }
+}
+
+/// The group itself would skip it, but only in a task of its runtime.
+#[test]
+fn a_submit_has_its_task_back_after_a_cancel_though_the_runtime_of_the_group_is_busy() {
+    let busy = paused();
+    let (parent, woken) = (CancellationToken::new(), Arc::new(Woken::default()));
+    let builder = TaskGroup::<()>::builder().runtime(busy.handle().clone());
+    let group = builder.limit(1).token(parent.clone()).build();
+    group.spawn(std::future::pending::<Result<_, _>>());
+    let mut submit = pin!(group.submit(async { Ok(()) }));
+    let waker = Arc::clone(&woken).into();
+    let mut cx = Context::from_waker(&waker);
+    assert!(submit.as_mut().poll(&mut cx).is_pending());
+    parent.cancel();
+    assert_eq!(woken.times(), 1);
+    let polled = submit.as_mut().poll(&mut cx);
+    assert!(matches!(
+        polled,
+        Poll::Ready(Err(ScheduleError::Cancelled(_)))
+    ));
 }
 
 /// On a runtime that is gone each start ends its task at once: the others follow without a stack.

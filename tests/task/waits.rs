@@ -455,14 +455,25 @@ async fn a_submit_that_is_dropped_after_its_task_was_accepted_runs_it() {
 #[tokio::test]
 async fn a_submit_that_has_ended_is_not_polled_again() {
     let group = sized(1);
-    let mut submit = group.submit(async {});
-    assert_eq!((&mut submit).await.unwrap(), 0);
-    assert!(format!("{submit:?}").contains("\"done\""), "{submit:?}");
-    let again = panic_of(|| poll_once(&mut submit));
-    assert_eq!(
-        again.message,
-        "schedgroup: a future was polled after it had ended"
-    );
+    for waits in [false, true] {
+        let hold = Hold::new();
+        if waits {
+            group.spawn(hold.job());
+        }
+        let mut submit = group.submit(async {});
+        assert_eq!(poll_once(&mut submit).is_pending(), waits);
+        if waits {
+            hold.release();
+            bounded(&mut submit).await.unwrap();
+        }
+        assert!(format!("{submit:?}").contains("\"done\""), "{submit:?}");
+        let again = panic_of(|| poll_once(&mut submit));
+        assert_eq!(
+            again.message,
+            "schedgroup: a future was polled after it had ended"
+        );
+        settle().await;
+    }
     group.wait().await.unwrap();
 }
 
