@@ -419,6 +419,20 @@ mod heard {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_panic_of_a_destructor_of_a_task_that_never_started_is_an_event_under_its_index() {
+        let (records, _recording) = record(Level::TRACE);
+        let tasks = (0..2).map(|n| {
+            let bomb = OnDrop(move || panic!("destructor {n}"));
+            async move { drop(bomb) }
+        });
+        let ends = flow::all(tasks).deadline(Instant::now()).await;
+        assert!(ends.iter().all(Result::is_err));
+        let lines = records.take("ERROR");
+        assert_one(&lines[..1], &["flow::all", "index=0 ", "destructor 0"]);
+        assert_one(&lines[1..], &["flow::all", "index=1 ", "destructor 1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_panic_that_is_no_text_is_told_as_such() {
         let (records, _recording) = record(Level::TRACE);
         let group = mails();

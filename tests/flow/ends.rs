@@ -14,7 +14,9 @@ use schedgroup::flow::{self, RaceError, Verdict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, Guard, Woken, bounded, multi_thread, poll_once, settle, until, watched};
+use crate::common::{
+    Flag, Guard, OnDrop, Woken, bounded, multi_thread, poll_once, settle, until, watched,
+};
 
 /// A task that blocks keeps what the tasks share; the values of the others go all the same.
 #[test]
@@ -271,6 +273,42 @@ async fn errors_say_what_happened_and_whose_error_it_was() {
         told(&cancelled),
         ("cancelled after 0 attempts".to_owned(), None)
     );
+}
+
+/// The panic of each is an event of its own.
+#[tokio::test]
+async fn a_task_that_never_started_may_panic_when_it_is_dropped() {
+    let token = CancellationToken::new();
+    token.cancel();
+    let tasks = [(); 2].map(|()| {
+        let bomb = OnDrop(|| panic!("in a destructor"));
+        async move { drop(bomb) }
+    });
+    let ends = flow::all(tasks).token(token).await;
+    assert!(
+        matches!(
+            ends[..],
+            [Err(TaskError::Cancelled), Err(TaskError::Cancelled)]
+        ),
+        "{ends:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_stream_that_has_ended_does_not_keep_its_input() {
+    let (flag, token) = (Flag::new(), CancellationToken::new());
+    let guard = flag.guard();
+    let tasks = (0..).map(move |_| {
+        let _held = &guard;
+        pending::<()>()
+    });
+    let mut stream = flow::stream(tasks).limit(1).token(token.clone());
+    assert!(poll_once(&mut pin!(stream.next())).is_pending());
+    token.cancel();
+    let end = bounded(stream.next()).await;
+    assert!(matches!(end, Some(Err(TaskError::Cancelled))), "{end:?}");
+    assert_eq!(flag.drops(), 1);
+    assert!(bounded(stream.next()).await.is_none());
 }
 
 /// Nothing that ends would look at the token again.

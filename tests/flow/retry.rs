@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use schedgroup::flow::{self, Ended, RetryHandle, Verdict};
 use schedgroup::{Group, JobHandle, JobState, TaskError, WaitError};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
-use tokio::task::consume_budget;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::{consume_budget, yield_now};
+use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, beside, bounded, cancelled_after, context_of, counts, jump,
-    misuse, ms, multi_thread, on_both, panic_of, poll_once, poll_with_bomb, settle, us,
+    misuse, ms, multi_thread, on_both, panic_of, paused, poll_once, poll_with_bomb, settle, us,
     waker_with_bomb, watched,
 };
 
@@ -229,6 +230,28 @@ async fn it_takes_any_delays_and_may_borrow() {
 }
 
 /// What the attempt held is gone when its cancel is returned.
+/// In the first attempt, and behind a pause.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_there_when_a_cancel_arrives_is_returned() {
+    for pauses in 0..2 {
+        let (token, (answer, answered)) = (CancellationToken::new(), oneshot::channel());
+        let mut answered = Some(answered);
+        let mut calls = 0;
+        let op = || {
+            let asked = answered.take_if(|_| calls == pauses);
+            calls += 1;
+            async move { asked.ok_or("busy")?.await.map_err(|_| "gone") }
+        };
+        let retry = flow::retry(op).delays([ms(1)]).token(token.clone());
+        let both = async {
+            sleep(ms(5)).await;
+            answer.send(7).unwrap();
+            token.cancel();
+        };
+        assert_eq!(beside(retry, both).await, Ok(7), "{pauses} pauses");
+    }
+}
+
 #[tokio::test]
 async fn a_cancelled_attempt_is_dropped() {
     let (token, flag) = (CancellationToken::new(), Flag::new());
@@ -409,7 +432,61 @@ async fn a_token_ends_a_pause_of_a_job() {
     assert_eq!((error.last, calls.load(SeqCst)), (Some("busy"), 1));
 }
 
-/// Its pauses need no timer of the runtime: the clock stands still while only the group's own is due.
+/// The token is looked at once more before the pause begins: from then on it moves the job.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_by_who_is_notified_ends_a_spawned_retry_at_once() {
+    let (group, token, start) = (Group::new(), CancellationToken::new(), Instant::now());
+    let cancel = token.clone();
+    let (_, op) = failing(9);
+    let retry = flow::retry(op).delays([HOUR]).token(token);
+    let retry = retry.notify(move |_, _| cancel.cancel());
+    // Awaited only afterwards, since the handle would cancel the job.
+    let handle = retry.spawn_on(&group);
+    group.wait().await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let error = handle.await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
+}
+
+/// A paused clock moves from timer to timer, and the thread parks before each of them.
+#[test]
+fn a_job_that_pauses_holds_no_timer_of_its_attempt() {
+    let parks_in_a_pause = |setting: &str| {
+        let parks = Arc::new(AtomicU32::new(0));
+        let parking = Arc::clone(&parks);
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .on_thread_park(move || {
+                parking.fetch_add(1, SeqCst);
+            })
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let group = Group::new();
+            let op = || async {
+                yield_now().await;
+                Err::<(), _>("busy")
+            };
+            let retry = flow::retry(op).delays([HOUR / 2]);
+            let retry = match setting {
+                "timeout" => retry.attempt_timeout(HOUR),
+                "deadline" => retry.deadline(Instant::now() + HOUR),
+                _ => retry,
+            };
+            let job = retry.spawn_on(&group).job().clone();
+            settle().await;
+            assert!(job.reset_after(3 * HOUR));
+            let before = parks.load(SeqCst);
+            sleep(2 * HOUR).await;
+            assert_eq!(job.state(), JobState::Pending, "{setting}");
+            parks.load(SeqCst) - before
+        })
+    };
+    let parks = ["none", "timeout", "deadline"].map(parks_in_a_pause);
+    assert_eq!(parks, [parks[0]; 3]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_an_attempt_of_a_job_and_spares_a_pause() {
     let (group, start) = (Group::new(), Instant::now());
@@ -559,7 +636,7 @@ async fn a_job_whose_last_attempt_ends_has_finished_though_it_was_to_make_no_oth
 /// The handle of a retry needs no runtime, also if the retry has a deadline.
 #[test]
 fn a_retry_with_a_deadline_is_awaited_outside_of_a_runtime() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime::new().unwrap();
     let entered = runtime.enter();
     let group = Group::new();
     let (_, op) = failing(1);
@@ -576,9 +653,7 @@ fn a_retry_that_waits_for_a_slot_ends_at_its_deadline_wherever_it_is_awaited() {
     type Awaits = fn(&mut dyn FnMut());
     let ways: [(&str, Awaits); 3] = [
         ("without a timer", |poll| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .build()
-                .unwrap();
+            let runtime = Builder::new_current_thread().build().unwrap();
             let _entered = runtime.enter();
             poll();
         }),
@@ -641,6 +716,55 @@ fn a_retry_with_a_deadline_is_awaited_while_the_runtime_of_its_group_ends() {
             );
         }
     }
+}
+
+/// Here it ends in the middle of a poll: after the end of the job was looked for, and before the timer is.
+#[test]
+fn a_poll_in_which_the_runtime_of_its_group_ends_has_the_end_of_a_retry() {
+    struct Ends(Arc<Mutex<Option<Runtime>>>);
+    impl Wake for Ends {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            drop(self.0.lock().unwrap().take());
+        }
+    }
+    let (runtime, years) = (paused(), 365 * 24 * HOUR);
+    let group = Group::builder().runtime(runtime.handle().clone()).build();
+    // Its timer is set in the second poll.
+    let mut handle = flow::retry(pending::<Tried>)
+        .token(CancellationToken::new())
+        .deadline(Instant::now() + 200 * years)
+        .spawn_on(&group);
+    let runtime = Arc::new(Mutex::new(Some(runtime)));
+    let waker = Waker::from(Arc::new(Ends(Arc::clone(&runtime))));
+    let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(waker);
+    let advance = advance(150 * years);
+    runtime.lock().unwrap().as_ref().unwrap().block_on(advance);
+    // The last clone of that waker waits for the token.
+    let Poll::Ready(Err(error)) = poll_once(&mut handle) else {
+        panic!("its job has ended");
+    };
+    assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
+}
+
+/// Its deadline would not be looked at in this poll, so the caller has to know.
+#[test]
+fn a_panic_of_a_waker_as_a_retrys_handle_is_polled_is_the_callers_own() {
+    let runtime = paused();
+    let group = Group::builder().runtime(runtime.handle().clone()).build();
+    let mut handle = flow::retry(pending::<Tried>)
+        .token(CancellationToken::new())
+        .spawn_on(&group);
+    let waker = waker_with_bomb();
+    let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(waker);
+    let panic = panic_of(|| poll_once(&mut handle));
+    assert_eq!(panic.message, "in the destructor of a waker");
 }
 
 /// Awaits a future on a thread without a runtime.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Meter, OnDrop, Random, bounded, misuse, ms, multi_thread, poll_once,
+    Flag, HOUR, Meter, OnDrop, Random, beside, bounded, misuse, ms, multi_thread, poll_once,
     settle, twice_panicking, until, watched,
 };
 
@@ -546,6 +546,17 @@ async fn a_flow_that_runs_can_still_be_given_a_limit_and_a_token() {
         last = Some(end);
     }
     assert!(matches!(last, Some(Err(TaskError::Cancelled))), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_flow_that_runs_can_be_given_another_token() {
+    let [first, second] = [(); 2].map(|()| CancellationToken::new());
+    // The limit is full, so only a wake-up tells it of the token.
+    let mut all = flow::all([pending::<()>()]).limit(1).token(first);
+    assert!(poll_once(&mut all).is_pending());
+    let all = all.token(second.clone());
+    let ends = beside(all, async { second.cancel() }).await;
+    assert!(matches!(ends[..], [Err(TaskError::Cancelled)]), "{ends:?}");
 }
 
 /// Ends, cancels and drops at the same moment, on two workers: every task is gone in the end, each
