@@ -394,6 +394,8 @@ impl<I> std::error::Error for Panic<I> where Panic<I>: fmt::Debug + fmt::Display
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     fn caught(code: fn()) -> TaskPanic {
@@ -429,7 +431,46 @@ mod tests {
             }
         }
         struct Second;
+        impl Drop for Second {
+            fn drop(&mut self) {
+                panic!("the chain goes on");
+            }
+        }
         drop(TaskPanic::new(Box::new(Bomb), 0, Location::caller()));
         drop_payload(Box::new(Bomb));
+    }
+
+    #[test]
+    fn a_task_has_one_panic_though_its_destructor_and_what_is_left_of_it_panic_too() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("in a destructor");
+            }
+        }
+        struct Task {
+            ends: bool,
+        }
+        impl Future for Task {
+            type Output = Bomb;
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Bomb> {
+                assert!(self.ends, "boom");
+                Poll::Ready(Bomb)
+            }
+        }
+        impl Drop for Task {
+            fn drop(&mut self) {
+                std::panic::panic_any(Bomb);
+            }
+        }
+        for ends in [true, false] {
+            let task = pin!(Some(Task { ends }));
+            let polled = poll_caught(task, &mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(Err(payload)) = polled else {
+                panic!("it has no output");
+            };
+            assert_eq!(payload.is::<Bomb>(), ends);
+            drop_payload(payload);
+        }
     }
 }
