@@ -47,8 +47,8 @@ impl Settings {
         self.limit = tasks;
     }
 
-    /// Takes the runtime of the first poll, and its timer if there is a deadline: here, since the line of the poll does not
-    /// reach into `Work`.
+    /// Takes the runtime of the first poll, and makes the sleep of a deadline: within `Work` the line of the poll is not
+    /// known.
     #[track_caller]
     pub(super) fn start(&mut self) {
         if self.runtime.is_none() {

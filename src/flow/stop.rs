@@ -120,7 +120,7 @@ impl StopSignal {
             .then_some(StopReason::DeadlineExceeded)
     }
 
-    /// Makes the sleep of the deadline, where a later `poll` has not its caller's line.
+    /// Makes the sleep of the deadline now, since a later `poll` may not know the caller's line.
     #[track_caller]
     pub(super) fn arm(&mut self) {
         if let Some(deadline) = &mut self.deadline {
