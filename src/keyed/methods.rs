@@ -191,9 +191,9 @@ macro_rules! keyed_methods {
             ///
             /// # Panics
             ///
-            /// If a closure calls a method of the same keyed group that needs its entries, or drops the group. A panic of a
-            /// closure is passed on to the caller; the value then stays as `update` left it. An entry whose `make` panics
-            /// counts as cancelled in the stats.
+            /// If a closure calls a method of the same keyed group that needs its entries. A panic of a closure is passed
+            /// on to the caller; the value then stays as `update` left it. An entry whose `make` panics counts as cancelled
+            /// in the stats.
             ///
             /// # Examples
             ///
@@ -434,8 +434,8 @@ macro_rules! keyed_methods {
             ///
             /// # Panics
             ///
-            /// If the closure calls a method of the same keyed group that needs its entries, or drops the group. A panic of
-            /// the closure is passed on to the caller.
+            /// If the closure calls a method of the same keyed group that needs its entries. A panic of the closure is
+            /// passed on to the caller.
             ///
             /// # Examples
             ///

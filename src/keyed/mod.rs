@@ -112,12 +112,13 @@
 //! A key is hashed once per call. `Hash`, `Clone` and `Drop` of keys and values, and the handler, run under no lock and
 //! may call the keyed group. `Eq` of keys, and the closures of [`with`](KeyedGroup::with) and
 //! [`debounce_with`](KeyedGroup::debounce_with), run under the lock of the keyed group: if one of them calls a method of
-//! the same keyed group that needs its entries, such as `len` or `remove`, or drops the group, that panics with a message
-//! that says so. `stats`, `token`, `cancel` and the like need none. A closure may call another keyed group; but if closures
-//! of two keyed groups call each other's, they can deadlock, like code that takes two mutexes in either order. A panic of
-//! `Hash`, `Clone`, `Eq` or a closure is passed on to the caller and leaves the entries intact; in a run it is that of
-//! the run. Where the keyed group drops a key or a value, a panic of its `Drop` is caught. The third type parameter is
-//! the hasher; the default withstands keys that are chosen by an attacker.
+//! the same keyed group that needs its entries, such as `len` or `remove`, that panics with a message that says so.
+//! `stats`, `token`, `cancel` and the like need none. If one of them drops the group, the entries are dropped when the
+//! lock is free. A closure may call another keyed group; but if closures of two keyed groups call each other's, they can
+//! deadlock, like code that takes two mutexes in either order. A panic of `Hash`, `Clone`, `Eq` or a closure is passed on
+//! to the caller and leaves the entries intact; in a run it is that of the run. Where the keyed group drops a key or a
+//! value, a panic of its `Drop` is caught. The third type parameter is the hasher; the default withstands keys that are
+//! chosen by an attacker.
 
 mod builder;
 mod end;

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, Location, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
@@ -61,17 +61,35 @@ struct Locked<K, V> {
     /// The thread that holds the lock, named by an address that is its own; 0 for none. `Relaxed`, since a thread only
     /// has to recognise its own value.
     holder: AtomicUsize,
+    /// Code that runs under the lock has dropped the group, so the entries are to be dropped after it. `Relaxed`, since
+    /// it is set by the thread that holds the lock.
+    is_to_clear: AtomicBool,
 }
 
 /// The lock, held.
-struct Guard<'a, K, V> {
+struct Guard<'a, K, V, S> {
     holder: &'a AtomicUsize,
+    // In this order, so that the lock is free when the other is dropped.
     table: MutexGuard<'a, Table<K, V>>,
+    _clear: ClearAfter<'a, K, V, S>,
 }
 
-impl<K, V> Drop for Guard<'_, K, V> {
+impl<K, V, S> Drop for Guard<'_, K, V, S> {
     fn drop(&mut self) {
         self.holder.store(0, Relaxed);
+    }
+}
+
+/// Drops all entries, if they are to be dropped after the lock.
+struct ClearAfter<'a, K, V, S>(&'a Keys<K, V, S>);
+
+impl<K, V, S> Drop for ClearAfter<'_, K, V, S> {
+    fn drop(&mut self) {
+        let is_to_clear = &self.0.locked.is_to_clear;
+        if is_to_clear.load(Relaxed) {
+            is_to_clear.store(false, Relaxed);
+            self.0.drop_all();
+        }
     }
 }
 
@@ -102,8 +120,8 @@ impl<K, V, S> Keys<K, V, S> {
     }
 
     #[track_caller]
-    fn lock(&self) -> Guard<'_, K, V> {
-        let Locked { table, holder } = &self.locked;
+    fn lock(&self) -> Guard<'_, K, V, S> {
+        let Locked { table, holder, .. } = &self.locked;
         let here = rt::here();
         assert!(
             holder.load(Relaxed) != here,
@@ -112,7 +130,11 @@ impl<K, V, S> Keys<K, V, S> {
         );
         let table = table.lock().unwrap_or_else(PoisonError::into_inner);
         holder.store(here, Relaxed);
-        Guard { holder, table }
+        Guard {
+            holder,
+            table,
+            _clear: ClearAfter(self),
+        }
     }
 
     #[track_caller]
@@ -251,6 +273,7 @@ where
             locked: Locked {
                 table: Mutex::new(Table::new()),
                 holder: AtomicUsize::new(0),
+                is_to_clear: AtomicBool::new(false),
             },
         })
     }
@@ -363,7 +386,16 @@ where
     }
 
     fn clear(&self) {
-        self.drop_all();
+        let Locked {
+            holder,
+            is_to_clear,
+            ..
+        } = &self.locked;
+        if holder.load(Relaxed) == rt::here() {
+            is_to_clear.store(true, Relaxed);
+        } else {
+            self.drop_all();
+        }
     }
 }
 

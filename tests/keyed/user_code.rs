@@ -576,6 +576,68 @@ async fn an_eq_that_calls_back_is_a_panic_that_says_so() {
     assert!(keyed.contains_key(&wanted));
 }
 
+/// The closures and `Eq` run under the lock that is needed to drop the entries.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_dropped_under_the_lock_drops_its_entries_after_it() {
+    type Entries = KeyedHandle<Odd, Arc<()>>;
+    type End = Box<dyn FnMut() + Send>;
+    let quiet = |on: &Arc<Mutex<Option<Call>>>, name| Odd {
+        name,
+        on: Arc::clone(on),
+    };
+    type Caller = fn(&Entries, Odd, End);
+    let callers: [(&str, Caller); 6] = [
+        ("with", |entries, key, mut end| {
+            _ = entries.with(&key, |_| end())
+        }),
+        ("with that panics", |entries, key, mut end| {
+            let look = |_: &mut Arc<()>| {
+                end();
+                panic!("looked");
+            };
+            assert_eq!(panic_of(|| entries.with(&key, look)).message, "looked");
+        }),
+        ("update", |entries, key, mut end| {
+            assert!(entries.debounce_with(key, HOUR, HOUR, || panic!("make"), |_| end()));
+        }),
+        ("make", |entries, mut key, mut end| {
+            key.name = 2;
+            let make = || {
+                end();
+                Arc::new(())
+            };
+            assert!(entries.debounce_with(key, HOUR, HOUR, make, |_| panic!("update")));
+        }),
+        ("make that panics", |entries, mut key, mut end| {
+            key.name = 2;
+            let make = || {
+                end();
+                panic!("made");
+            };
+            let panic = panic_of(|| entries.debounce_with(key, HOUR, HOUR, make, |_| {}));
+            assert_eq!(panic.message, "made");
+        }),
+        ("eq", |entries, key, end| {
+            *key.on.lock().unwrap() = Some(("eq", end));
+            assert!(entries.contains_key(&key));
+        }),
+    ];
+    for (caller, call) in callers {
+        let keyed = KeyedGroup::with_handler(|_, _: Odd, _: Arc<()>| async {});
+        let (entries, value, on) = (keyed.handle(), Arc::new(()), Arc::default());
+        keyed.insert_after(quiet(&on, 1), Arc::clone(&value), HOUR, Replace);
+        let mut keyed = Some(keyed);
+        call(
+            &entries,
+            quiet(&on, 1),
+            Box::new(move || drop(keyed.take())),
+        );
+        let (len, held) = (entries.len(), Arc::strong_count(&value) - 1);
+        assert_eq!((len, held), (0, 0), "{caller}");
+        assert!(entries.drain_values().is_empty(), "{caller}");
+    }
+}
+
 /// Where the group has the last hold on the entries it drops the handler too, in its driver as in its own drop.
 #[tokio::test(start_paused = true)]
 async fn a_handler_and_a_hasher_that_panic_when_they_are_dropped_end_no_driver() {
