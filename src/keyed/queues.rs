@@ -139,6 +139,42 @@ mod tests {
     }
 
     #[test]
+    fn storage_follows_the_number_of_runs() {
+        let (mut queues, most) = (Queues::default(), 10_000);
+        for run in 0..most {
+            queues.push(run, most + run, at(0));
+        }
+        for run in 0..most {
+            assert_eq!(queues.pop(run), Some(most + run));
+            let (len, capacity) = (queues.behind.len(), queues.behind.capacity());
+            assert!(capacity <= (8 * len).max(2 * KEPT), "{capacity} for {len}");
+        }
+    }
+
+    /// Or each entry that comes would look at all of them, while one at a time is taken out.
+    #[test]
+    fn a_queue_that_was_full_has_room_again() {
+        let mut queues = Queues::default();
+        let room = |queues: &Queues| {
+            let queue = &queues.behind[&0];
+            queue.capacity() - queue.len()
+        };
+        queues.push(0, 1, at(0));
+        let mut len = 1;
+        while room(&queues) > 0 {
+            len += 1;
+            queues.push(0, len, at(0));
+        }
+        queues.remove(1);
+        queues.push(0, 1, at(0));
+        assert!(
+            room(&queues) >= len as usize - 1,
+            "{} for {len}",
+            room(&queues)
+        );
+    }
+
+    #[test]
     fn a_queue_does_not_grow_by_entries_that_were_taken_out() {
         let mut queues = Queues::default();
         for row in 0..10_000 {

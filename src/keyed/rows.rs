@@ -462,6 +462,22 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_and_a_run_are_taken_out_each_as_what_it_is() {
+        let mut rows = Rows::new();
+        let entry = rows.insert(7, row(1));
+        let run = Box::new(KeyRun {
+            key: crate::keyed::key::share(0),
+            value: None,
+        });
+        let run = rows.insert(8, Row::Run { run, slot: 2 });
+        assert!(rows.take(run).is_none() && rows.take_run(entry).is_none());
+        assert_eq!(rows.take_run(run).map(|(hash, _)| hash), Some(8));
+        assert_eq!(rows.next(), run, "its row is vacant");
+        assert_eq!(rows.take(entry).map(|taken| taken.slot), Some(1));
+        assert_eq!(rows.pages.capacity(), 0, "nothing is left");
+    }
+
+    #[test]
     fn an_empty_page_has_no_storage_and_the_last_row_leaves_nothing() {
         let mut rows = Rows::new();
         for slot in 0..10 * PAGE {

@@ -445,6 +445,20 @@ mod tests {
         assert!(table.first.is_empty());
     }
 
+    /// Or the index would grow for ever.
+    #[test]
+    fn an_entry_that_was_expired_is_not_in_the_index() {
+        let mut table = Table::<u32, u32>::new();
+        let [expired, pending] = [1, 2].map(|slot| insert(&mut table, slot));
+        table.expire(expired);
+        let mut indexed = Vec::new();
+        table.index.find(7, |row| {
+            indexed.push(row);
+            false
+        });
+        assert_eq!(indexed, [pending]);
+    }
+
     #[test]
     fn an_entry_that_is_taken_out_before_it_could_start_leaves_its_turn_to_the_next() {
         let mut table = Table::<u32, u32>::new();
