@@ -1,6 +1,7 @@
 //! Code of the user that panics or calls back: methods of keys, destructors, closures, hashers and wakers.
 
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -9,25 +10,35 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, bounded, ms, multi_thread, panic_of, settle, twice_panicking,
-    until, watched,
+    Flag, HOUR, Hold, Key, Log, OnDrop, Woken, bounded, ms, multi_thread, panic_of, settle,
+    twice_panicking, until, watched,
 };
 use schedgroup::keyed::OnDuplicate::{Keep, Replace};
 use schedgroup::keyed::{KeyedContext, KeyedGroup, KeyedHandle};
 use schedgroup::{Group, WaitError};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::logging;
 
 /// A key whose methods do what they are told, by name.
 struct Odd {
-    name: u8,
+    name: u32,
     on: Arc<Mutex<Option<Call>>>,
 }
 
 type Call = (&'static str, Box<dyn FnMut() + Send>);
 
 impl Odd {
+    /// One that does nothing else.
+    fn quiet(name: u32) -> Odd {
+        Odd::on(name, &Arc::default())
+    }
+
+    fn on(name: u32, on: &Arc<Mutex<Option<Call>>>) -> Odd {
+        let on = Arc::clone(on);
+        Odd { name, on }
+    }
+
     fn call(&self, method: &str) {
         let mut on = self
             .on
@@ -299,7 +310,7 @@ fn a_drain_that_panics_in_a_clone_of_a_listed_key_loses_no_value() {
                 let keyed = Arc::new(KeyedGroup::with_handler(|_, _: Odd, _: u32| async {}));
                 let calls: [Arc<Mutex<Option<Call>>>; 3] = Default::default();
                 for (name, on) in (0..).zip(calls.iter().map(Arc::clone)) {
-                    keyed.insert_after(Odd { name, on }, name.into(), HOUR, Replace);
+                    keyed.insert_after(Odd { name, on }, name, HOUR, Replace);
                 }
                 let (group, second) = (Arc::clone(&keyed), Arc::clone(&calls[1]));
                 let runtime = tokio::runtime::Handle::current();
@@ -581,10 +592,6 @@ async fn an_eq_that_calls_back_is_a_panic_that_says_so() {
 async fn a_group_that_is_dropped_under_the_lock_drops_its_entries_after_it() {
     type Entries = KeyedHandle<Odd, Arc<()>>;
     type End = Box<dyn FnMut() + Send>;
-    let quiet = |on: &Arc<Mutex<Option<Call>>>, name| Odd {
-        name,
-        on: Arc::clone(on),
-    };
     type Caller = fn(&Entries, Odd, End);
     let callers: [(&str, Caller); 6] = [
         ("with", |entries, key, mut end| {
@@ -625,11 +632,11 @@ async fn a_group_that_is_dropped_under_the_lock_drops_its_entries_after_it() {
     for (caller, call) in callers {
         let keyed = KeyedGroup::with_handler(|_, _: Odd, _: Arc<()>| async {});
         let (entries, value, on) = (keyed.handle(), Arc::new(()), Arc::default());
-        keyed.insert_after(quiet(&on, 1), Arc::clone(&value), HOUR, Replace);
+        keyed.insert_after(Odd::on(1, &on), Arc::clone(&value), HOUR, Replace);
         let mut keyed = Some(keyed);
         call(
             &entries,
-            quiet(&on, 1),
+            Odd::on(1, &on),
             Box::new(move || drop(keyed.take())),
         );
         let (len, held) = (entries.len(), Arc::strong_count(&value) - 1);
@@ -1019,6 +1026,138 @@ async fn values_whose_destructors_panic_are_all_dropped_with_the_last_handle() {
     assert_eq!(drops.load(SeqCst), 10);
 }
 
+/// A removed key, that of a run, and those that go with the group.
+#[tokio::test(start_paused = true)]
+async fn a_key_may_panic_wherever_it_is_dropped() {
+    for exclusive in [false, true] {
+        let builder = KeyedGroup::builder();
+        let handler = |_, key: Key, _: u64| {
+            std::mem::forget(key);
+            async {}
+        };
+        let keyed = match exclusive {
+            true => builder.exclusive().build_with(handler),
+            false => builder.build_with(handler),
+        };
+        for value in 0..4 {
+            keyed.insert_after(Key(value, true), value, (value as u32) * ms(5), Replace);
+        }
+        let wanted = ManuallyDrop::new(Key(0, true));
+        assert_eq!(keyed.remove(&*wanted), Some(0), "exclusive: {exclusive}");
+        sleep(ms(7)).await;
+        let stats = keyed.stats();
+        assert_eq!(
+            (stats.finished, stats.panicked),
+            (1, 0),
+            "exclusive: {exclusive}"
+        );
+        drop(keyed);
+    }
+}
+
+/// The list shares them, so it has them last.
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_removed_while_they_are_listed_may_call_back_and_panic_when_they_are_dropped()
+{
+    let keyed = Arc::new(KeyedGroup::with_handler(|_, _: Odd, _: u32| async {}));
+    let calls: [Arc<Mutex<Option<Call>>>; 2] = Default::default();
+    for (name, on) in (0..).zip(calls.iter().map(Arc::clone)) {
+        keyed.insert_after(Odd { name, on }, name, HOUR, Replace);
+    }
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (of_keys, group, drops) = (calls.clone(), Arc::clone(&keyed), Arc::clone(&dropped));
+    let remove = move || {
+        for (name, on) in (0..).zip(of_keys.iter().map(Arc::clone)) {
+            assert_eq!(group.remove(&Odd::quiet(name)), Some(name));
+            let (group, drops) = (Arc::clone(&group), Arc::clone(&drops));
+            let boom = move || {
+                drops.fetch_add(1 + group.len(), SeqCst);
+                panic!("in a destructor");
+            };
+            *on.lock().unwrap() = Some(("drop", Box::new(boom)));
+        }
+    };
+    *calls[1].lock().unwrap() = Some(("clone", Box::new(remove)));
+    assert_eq!(keyed.keys().len(), 2);
+    assert_eq!(dropped.load(SeqCst), 2);
+}
+
+/// A list has the key too, and has let go of it when the clone is there.
+#[test]
+fn a_key_that_is_cloned_beside_a_list_may_panic_when_it_is_dropped() {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    for clone_panics in [false, true] {
+        multi_thread().block_on(bounded(async {
+            let keyed = Arc::new(KeyedGroup::with_handler(|_, _: Odd, _: u8| async {}));
+            let on = Arc::new(Mutex::new(None));
+            keyed.insert_after(Odd::on(1, &on), 1, HOUR, Replace);
+            let (listing, is_listed) = std::sync::mpsc::channel();
+            let (done, is_done) = std::sync::mpsc::channel();
+            let in_list = move || {
+                listing.send(()).expect("the test waits");
+                let waited = is_done.recv_timeout(PATIENCE);
+                waited.expect("the key is cloned once more");
+            };
+            *on.lock().unwrap() = Some(("clone", Box::new(in_list) as _));
+            let group = Arc::clone(&keyed);
+            let mut list = Some(std::thread::spawn(move || group.keys().len()));
+            let listed = is_listed.recv_timeout(PATIENCE);
+            listed.expect("the list clones the key");
+            let (dropped, drops) = (Arc::new(AtomicBool::new(false)), Arc::clone(&on));
+            let was_dropped = Arc::clone(&dropped);
+            let let_go = move || {
+                done.send(()).expect("the list waits");
+                let list = list.take().expect("it is called once");
+                assert_eq!(list.join().expect("it ends"), 1);
+                let dropped = Arc::clone(&dropped);
+                let bomb = move || -> () {
+                    dropped.store(true, SeqCst);
+                    panic!("in a destructor")
+                };
+                *drops.lock().unwrap() = Some(("drop", Box::new(bomb) as _));
+                assert!(!clone_panics, "boom");
+            };
+            *on.lock().unwrap() = Some(("clone", Box::new(let_go)));
+            if clone_panics {
+                assert!(keyed.expire(&Odd::quiet(1)));
+                let result = keyed.wait().await;
+                assert!(
+                    matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom")
+                );
+            } else {
+                let left = keyed.drain_values();
+                assert!(
+                    left.iter()
+                        .map(|(key, value)| (key.name, *value))
+                        .eq([(1, 1)])
+                );
+            }
+            assert!(was_dropped.load(SeqCst), "clone panics: {clone_panics}");
+        }));
+    }
+}
+
+/// What it wakes is woken before the key is dropped.
+#[tokio::test(start_paused = true)]
+async fn a_destructor_of_a_key_that_is_removed_holds_up_no_wait() {
+    let keyed = KeyedGroup::with_handler(|_, _: Odd, _: u8| async {});
+    let (woken, on) = (Arc::new(Woken::default()), Arc::new(Mutex::new(None)));
+    keyed.insert_after(Odd::on(1, &on), 1, HOUR, Replace);
+    let mut wait = pin!(keyed.wait());
+    let waker = Arc::clone(&woken).into();
+    assert!(
+        wait.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    let times = Arc::new(AtomicUsize::new(0));
+    let (seen, waker) = (Arc::clone(&times), Arc::clone(&woken));
+    let look = move || seen.store(waker.times(), SeqCst);
+    *on.lock().unwrap() = Some(("drop", Box::new(look)));
+    assert_eq!(keyed.remove(&Odd::quiet(1)), Some(1));
+    assert_eq!((times.load(SeqCst), woken.times()), (1, 1));
+}
+
 /// The destructor lasts until the next run of the key has begun, or too long.
 #[test]
 fn a_destructor_of_a_key_holds_up_no_run_of_that_key() {
@@ -1118,4 +1257,94 @@ fn a_destructor_of_a_value_holds_up_no_abort_at_the_end_of_a_grace() {
         assert_eq!((report.aborted, report.dropped), (1, 1));
     }));
     assert!(!HELD_UP.load(SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_whose_eq_panics_as_it_starts_may_call_back_when_it_is_dropped() {
+    let builder = KeyedGroup::builder().exclusive();
+    let keyed = builder.build_with(|_, _: Odd, _: Bomb| sleep(ms(10)));
+    let (on, pending) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
+    let value = OnDrop(Box::new(|| ()) as Box<dyn FnMut() + Send>);
+    keyed.insert_after(Odd::on(1, &on), value, Duration::ZERO, Replace);
+    settle().await;
+    let (entries, seen) = (keyed.handle(), Arc::clone(&pending));
+    let look = move || {
+        let len = entries.len();
+        *seen.lock().unwrap() = Some(len);
+    };
+    keyed.insert_after(Odd::on(1, &on), OnDrop(Box::new(look)), ms(5), Replace);
+    *on.lock().unwrap() = Some(("eq", Box::new(|| panic!("boom"))));
+    sleep(ms(7)).await;
+    assert_eq!(*pending.lock().unwrap(), Some(0));
+}
+
+/// A drain takes the entries out in steps. Here one that may start is taken out by the last step. Behind it waits one that
+/// was inserted meanwhile, in a row that an earlier step has passed.
+#[test]
+fn an_entry_that_is_inserted_during_a_drain_starts_though_the_one_before_it_is_taken_out() {
+    watched(|| {
+        let (runtime, begun) = (multi_thread(), Instant::now());
+        let _inside = runtime.enter();
+        let (run, jobs, log) = (Hold::new(), [(); 2].map(|()| Hold::new()), Log::new());
+        let (held, handled) = (run.clone(), log.clone());
+        let builder = KeyedGroup::builder().exclusive().max_running(2);
+        let keyed = Arc::new(builder.build_with(move |_, _: Odd, value: u32| {
+            handled.push(value);
+            let run = (value == 1).then(|| held.job());
+            async move {
+                if let Some(run) = run {
+                    run.await;
+                }
+            }
+        }));
+        let expire = |keyed: &KeyedGroup<Odd, u32>, value| {
+            keyed.insert_after(Odd::quiet(1), value, HOUR, Replace);
+            assert!(keyed.expire(&Odd::quiet(1)));
+        };
+        expire(&keyed, 1);
+        runtime.block_on(bounded(run.started()));
+        let on = Arc::new(Mutex::new(None));
+        keyed.insert_after(Odd::on(0, &on), 0, HOUR, Replace);
+        for name in 2..=512 {
+            keyed.insert_after(Odd::quiet(name), 0, HOUR, Replace);
+        }
+        expire(&keyed, 2);
+        runtime.block_on(until("it waits", || keyed.stats().waiting == 1));
+        let (group, of_jobs, inside) = (Arc::clone(&keyed), jobs.clone(), runtime.handle().clone());
+        let insert = move || {
+            expire(&group, 3);
+            let handle: &schedgroup::Handle = (*group).as_ref();
+            // It has the other slot, so the entry has been found to wait for the run.
+            handle.delay(Duration::ZERO, of_jobs[0].job());
+            inside.block_on(bounded(of_jobs[0].started()));
+            // It was due before both, so it gets the slot of the run.
+            handle.schedule(begun, of_jobs[1].job());
+            inside.block_on(until("all wait", || group.stats().waiting == 3));
+            run.release();
+            inside.block_on(bounded(of_jobs[1].started()));
+        };
+        // The drain clones the first key, since a list has it.
+        let (group, of_key, left) = (
+            Arc::clone(&keyed),
+            Arc::clone(&on),
+            Arc::new(Mutex::new(Vec::new())),
+        );
+        let (drained, mut insert) = (Arc::clone(&left), Some(insert));
+        let drain = move || {
+            let insert = insert.take().expect("it is called once");
+            *of_key.lock().unwrap() = Some(("clone", Box::new(insert)));
+            *drained.lock().unwrap() = group.drain_values();
+        };
+        *on.lock().unwrap() = Some(("clone", Box::new(drain)));
+        assert_eq!(
+            keyed.keys().len(),
+            511,
+            "of the first step, without the run"
+        );
+        let values: u32 = left.lock().unwrap().iter().map(|(_, value)| value).sum();
+        assert_eq!((left.lock().unwrap().len(), values), (513, 2));
+        jobs.iter().for_each(Hold::release);
+        runtime.block_on(until("it runs", || log.len() == 2));
+        assert_eq!(log.labels(), [1, 3]);
+    });
 }
