@@ -94,6 +94,10 @@ impl TimedHandle {
     /// A run in progress is not interrupted; it is then the last run of its series. For a series that has no further run
     /// anyway, since `wait`, `drain` or `shutdown` was called or the group has ended, it returns `false`.
     ///
+    /// One case cannot be told: a job of [`at_wall`](crate::Group::at_wall) whose last look at its clock waits for a slot
+    /// of `max_running` when the group is shut down. Then it returns `true`, also if the shutdown came before the job's
+    /// time.
+    ///
     /// # Examples
     ///
     /// ```
