@@ -123,6 +123,7 @@ mod heard {
     use schedgroup::{JobHandle, JobState, Next, TaskError, WaitError, flow};
     use tokio::time::timeout;
     use tracing::field::{Field, Visit};
+    use tracing::level_filters::LevelFilter;
     use tracing::span::{Attributes, Id, Record};
     use tracing::subscriber::{DefaultGuard, Interest};
     use tracing::{Event, Level, Metadata, Subscriber};
@@ -179,6 +180,11 @@ mod heard {
             metadata.target() == "schedgroup" && *metadata.level() <= self.most
         }
 
+        // The crate asks first for the most that any subscriber of the program records.
+        fn max_level_hint(&self) -> Option<LevelFilter> {
+            Some(self.most.into())
+        }
+
         fn new_span(&self, span: &Attributes<'_>) -> Id {
             let mut text = Text(format!("span {}", span.metadata().name()));
             span.record(&mut text);
@@ -227,7 +233,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn each_run_is_a_span_with_group_id_place_and_lateness() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = mails();
         let first = group.delay(us(300), async { sleep(ms(9)).await });
         let line = line!() - 1;
@@ -244,7 +250,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn each_run_of_a_series_is_a_span() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = mails();
         let start = Instant::now();
         let series = group.repeat(start, move |context| async move {
@@ -262,7 +268,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn the_span_is_entered_for_each_poll_and_for_nothing_else() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = mails();
         group.delay(ms(1), async {
             tracing::info!(target: "schedgroup", "one");
@@ -288,7 +294,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn what_never_starts_has_no_span() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = mails();
         let cancelled = group.delay(ms(1), async {});
         group.delay(HOUR, async {});
@@ -311,7 +317,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_is_an_error_event_though_nobody_waits() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = mails();
         let job = group.delay(ms(1), async { panic!("boom") });
         let place = format!("scheduled_at={}:{}:", file!(), line!() - 1);
@@ -323,7 +329,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn each_panic_is_one_event_whatever_the_method() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = mails();
         let value = group.spawn_after(ms(1), async { panic!("of a value") });
         value.await.unwrap_err();
@@ -347,7 +353,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_in_a_set_of_tasks_is_an_event_under_its_index() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let line = line!() + 1;
         let ends = flow::all((0..4).map(|n| async move { assert!(n < 3, "boom") })).await;
         assert_eq!(ends.iter().filter(|end| end.is_err()).count(), 1);
@@ -364,7 +370,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_in_a_group_of_tasks_is_an_event_under_its_name_and_index() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = TaskGroup::builder().name("mails").build();
         group.spawn(async {});
         let line = line!() + 1;
@@ -391,7 +397,7 @@ mod heard {
                 std::future::pending::<Result<(), ()>>().await
             }
         }
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let one = |group: &str| {
             let lines = records.take("ERROR");
             assert_one(
@@ -434,7 +440,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_that_is_no_text_is_told_as_such() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = mails();
         group.delay(ms(1), async { panic_any(5) });
         sleep(ms(2)).await;
@@ -451,7 +457,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn a_destructors_panic_is_an_error_event() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = mails();
         let one = |label| {
             let lines = records.take("ERROR");
@@ -480,7 +486,7 @@ mod heard {
     /// Each later run has a number of its own, among those of jobs.
     #[tokio::test(start_paused = true)]
     async fn a_panic_of_the_destructor_of_a_series_is_an_event_under_the_number_of_the_series() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let group = mails();
         let guard = OnDrop(|| panic!("in a destructor"));
         let series = group.repeat(Instant::now(), move |_| {
@@ -495,7 +501,7 @@ mod heard {
 
     #[tokio::test(start_paused = true)]
     async fn a_group_that_drops_pending_jobs_is_a_warning_that_tells_how_many() {
-        let (records, _recording) = record(Level::TRACE);
+        let (records, _recording) = record(Level::DEBUG);
         let (group, hold) = (mails(), Hold::new());
         drop(context_of(&group, &hold).await);
         for _ in 0..3 {
@@ -577,6 +583,10 @@ mod heard {
                 self.told("enabled");
             }
             is_ours
+        }
+
+        fn max_level_hint(&self) -> Option<LevelFilter> {
+            Some(LevelFilter::DEBUG)
         }
 
         fn new_span(&self, _: &Attributes<'_>) -> Id {
