@@ -15,8 +15,8 @@ use delayed_jobs::store::{
     Claim, Ended, NewJob, PostgresOptions, ScheduleSpec, Slot, Suspects, Verdict,
 };
 use delayed_jobs::{
-    CompleteError, Enqueue, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate,
-    Payload, Priority, Queue, Retry, State, StoreError, Unique, UniqueWhile, Worker,
+    CompleteError, Enqueue, Enqueued, Failure, Filter, Handling, Job, JobId, Limit, Micros,
+    OnDuplicate, Payload, Priority, Queue, Retry, State, StoreError, Unique, UniqueWhile, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -97,6 +97,7 @@ on_both![
     a_slot_is_filled_and_remembered_together,
     a_job_keeps_its_key_if_its_replacement_is_not_stored,
     errors_that_another_program_has_cleared_keep_no_lease_and_no_end,
+    a_job_with_a_state_that_no_program_writes_is_named,
 ];
 
 /// When each note began, and when it was due.
@@ -655,6 +656,32 @@ async fn a_job_keeps_its_key_if_its_replacement_is_not_stored(database: Database
 }
 
 /// The leases of all lost workers are taken back by one statement.
+async fn a_job_with_a_state_that_no_program_writes_is_named(database: Database) {
+    let queue = database.open().await;
+    let hour = 3600 * 1000 * MILLI;
+    queue.enqueue(Note(1)).after(hour).await.expect("enqueued");
+    let odd = queue.enqueue(Note(2)).after(hour).await.expect("enqueued");
+    let odd = odd.id();
+    let set = format!("update delayed_jobs set state = 'paused' where id = {odd}");
+    run_sql(&database.address, &set).await;
+    let errors = [
+        queue
+            .list(Filter::default())
+            .await
+            .map(drop)
+            .unwrap_err()
+            .to_string(),
+        queue.job(odd).await.map(drop).unwrap_err().to_string(),
+        queue.cancel(odd).await.map(drop).unwrap_err().to_string(),
+        queue.retry(odd).await.map(drop).unwrap_err().to_string(),
+    ];
+    for error in errors {
+        let wanted = format!("job {odd} holds `paused`, where a state was expected");
+        assert!(error.ends_with(&wanted), "{error}");
+    }
+    assert_eq!(queue.counts().await.expect("counts").pending, 1);
+}
+
 async fn errors_that_another_program_has_cleared_keep_no_lease_and_no_end(database: Database) {
     let queue = database.open().await;
     let store = queue.store();

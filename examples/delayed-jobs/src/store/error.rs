@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::job::JobId;
+
 /// The error of a store. Its text has that of the database's error, so that error is no [`source`](std::error::Error::source)
 /// of it.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +75,10 @@ pub enum StoreError {
     #[error("the store has been closed")]
     Closed,
     /// A row has a value that this program never writes.
-    #[error("a row of the table of jobs holds {found}, where {wanted} was expected")]
+    #[error("{} holds {found}, where {wanted} was expected", row_of(*job))]
     Row {
+        /// The job, if it is a row of the table of jobs.
+        job: Option<JobId>,
         /// The value that was expected.
         wanted: &'static str,
         /// The value that was found.
@@ -86,6 +90,11 @@ pub enum StoreError {
         /// The key.
         key: String,
     },
+}
+
+/// Names a row with a wrong value.
+fn row_of(job: Option<JobId>) -> String {
+    job.map_or_else(|| "a row".to_owned(), |id| format!("job {id}"))
 }
 
 #[cfg(feature = "sqlite")]
@@ -124,6 +133,17 @@ impl StoreError {
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl StoreError {
+    /// Adds the job to the error of a row, so that its value can be found and mended.
+    pub(super) fn of_job(self, id: JobId) -> StoreError {
+        match self {
+            StoreError::Row { wanted, found, .. } => {
+                let job = Some(id);
+                StoreError::Row { job, wanted, found }
+            }
+            other => other,
+        }
+    }
+
     /// Returns `true` if two jobs would have the same key.
     pub(super) fn is_key_taken(&self) -> bool {
         match self {

@@ -4,7 +4,7 @@ use super::super::StoreError;
 use super::super::types::{Change, Filter, Search};
 use super::text::{CANCEL_MANY, RETRY_MANY, holds_key};
 use super::value::{Row, Value};
-use crate::job::{Cursor, Priority, Record, State};
+use crate::job::{Cursor, JobId, Priority, Record, State};
 use crate::time::Micros;
 
 pub(super) const COLUMNS: &str = "\
@@ -12,8 +12,14 @@ id, kind, queue, payload, priority, run_at, state, attempt, crashes, attempts, t
 error, errors, output, after_jobs, created_at, started_at, finished_at";
 
 pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
+    let id = row.id()?;
+    record_of(id, row).map_err(|error| error.of_job(id))
+}
+
+/// Reads the columns after the id.
+fn record_of(id: JobId, mut row: Row) -> Result<Record, StoreError> {
     Ok(Record {
-        id: row.id()?,
+        id,
         kind: row.text()?,
         queue: row.text()?,
         payload: row.text()?,
@@ -322,7 +328,7 @@ pub(super) fn all() -> Vec<String> {
         key: key.then(|| "k".to_owned()),
         after: page.then_some(Cursor {
             run_at: Micros(1),
-            id: crate::job::JobId(1),
+            id: JobId(1),
         }),
         ..Filter::default()
     };

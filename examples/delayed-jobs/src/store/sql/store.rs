@@ -69,11 +69,12 @@ impl<D: Database> Sql<D> {
             Err(error) if error.is_key_taken() => return Ok(Asked::KeyTaken),
             answer => answer?,
         };
-        if let Some(mut row) = answer {
-            return row.state().map(Asked::Granted);
+        let state = |mut row: Row| row.state().map_err(|error| error.of_job(id));
+        if let Some(row) = answer {
+            return state(row).map(Asked::Granted);
         }
         match one(&self.database, Purpose::Read, STATE, values![id]).await? {
-            Some(mut row) => row.state().map(Asked::Refused),
+            Some(row) => state(row).map(Asked::Refused),
             None => Ok(Asked::Unknown),
         }
     }

@@ -113,6 +113,7 @@ impl Row {
     pub(super) fn state(&mut self) -> Result<State, StoreError> {
         let word = self.text()?;
         word.parse().map_err(|_| StoreError::Row {
+            job: None,
             wanted: "a state",
             found: format!("`{word}`"),
         })
@@ -160,5 +161,6 @@ fn number(text: &str) -> i64 {
 
 fn wrong(wanted: &'static str, found: Option<Value>) -> StoreError {
     let found = found.map_or("nothing".to_owned(), |value| format!("{value:?}"));
-    StoreError::Row { wanted, found }
+    let job = None;
+    StoreError::Row { job, wanted, found }
 }
