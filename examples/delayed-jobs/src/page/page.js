@@ -317,11 +317,17 @@ function countDown() {
 }
 
 let asking = null;
+let askingNext = null;
 
-// Never two at once: who asks meanwhile waits for the one that is on its way.
+// Never two at once. The answer that is on its way may be older than what was just changed, so who has changed something
+// waits for the one after it.
 function refresh() {
-  asking ??= ask().finally(() => { asking = null; });
-  return asking;
+  if (asking === null) {
+    asking = ask().finally(() => { asking = null; });
+    return asking;
+  }
+  askingNext ??= asking.then(() => { askingNext = null; return refresh(); });
+  return askingNext;
 }
 
 async function ask() {
@@ -367,7 +373,7 @@ async function ask() {
 // A slow answer means that the store has enough to do, and a page that nobody sees asks for nothing.
 async function loop() {
   const begun = performance.now();
-  if (!document.hidden) await refresh();
+  if (!document.hidden) await (asking ?? refresh());
   const took = performance.now() - begun;
   setTimeout(loop, Math.max(500, 5 * took));
 }

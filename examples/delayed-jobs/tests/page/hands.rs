@@ -16,6 +16,40 @@ async fn click(browser: &Client, css: &str) {
     found.click().await.expect("pressed");
 }
 
+/// A press shows what it did, though an older overview was on its way. No further overview is asked for by itself meanwhile,
+/// as on a page whose answers are slow.
+pub(super) async fn what_was_changed_is_shown_after_an_older_answer(browser: &Client) {
+    let run = async |script: &str| browser.execute(script, Vec::new()).await.expect("it runs");
+    run("window.setTimeout = () => { window.isStill = true; };").await;
+    let is_still = || async { run("return window.isStill ?? false").await == json!(true) };
+    support::until("the page asks for nothing by itself", is_still).await;
+    run("const real = window.fetch;
+        window.fetch = async (path, ...rest) => {
+            const answer = await real(path, ...rest);
+            if (path === '/api/overview' && !window.letGo) {
+                await new Promise((go) => { window.letGo = go; });
+            }
+            return answer;
+        };
+        refresh();")
+    .await;
+    let is_on_its_way = || async { run("return Boolean(window.letGo)").await == json!(true) };
+    support::until("an older overview is on its way", is_on_its_way).await;
+    press(browser, "pause queue default").await;
+    let is_paused = || async {
+        let script = "return fetch('/api/overview').then((answer) => answer.json())";
+        run(script).await["queues"][0]["paused"] == json!(true)
+    };
+    support::until("the queue is paused", is_paused).await;
+    run("window.letGo()").await;
+    let resume = "button[aria-label='resume queue default']";
+    shows(browser, resume, "resume").await;
+    press(browser, "resume queue default").await;
+    shows(browser, "button[aria-label='pause queue default']", "pause").await;
+    browser.refresh().await.expect("it is loaded again");
+    shows(browser, "#count-pending", "2").await;
+}
+
 /// Cancels more jobs than a page shows, retries and deletes them, each after a question.
 pub(super) async fn many_jobs_are_changed(browser: &Client, queue: &Queue) {
     let many = (0..40).map(|n| {

@@ -236,6 +236,7 @@ async fn look(browser: Client, queue: Queue, address: String, mended: Arc<Atomic
     )
     .await;
 
+    hands::what_was_changed_is_shown_after_an_older_answer(&browser).await;
     access::is_for_all(&browser, "the overview").await;
     search_and_detail(&browser, &queue, far).await;
     hands::many_jobs_are_changed(&browser, &queue).await;
