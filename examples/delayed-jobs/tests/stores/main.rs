@@ -7,6 +7,7 @@ mod claims;
 mod keys;
 mod limits;
 mod look;
+mod others;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -19,7 +20,7 @@ use delayed_jobs::store::{
 };
 use delayed_jobs::{
     Cursor, EnqueueError, Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, Queue,
-    QueueRow, Search, State, StoreError, Unique, UniqueWhile, WorkerRow,
+    QueueRow, Record, Search, State, StoreError, Unique, UniqueWhile, WorkerRow,
 };
 
 use after::*;
@@ -28,6 +29,7 @@ use claims::*;
 use keys::*;
 use limits::*;
 use look::*;
+use others::*;
 
 /// A store, and what has to live as long.
 struct Opened {
@@ -160,6 +162,18 @@ promises![
     a_job_that_replaces_one_that_waits_waits_for_nothing,
     a_job_that_comes_after_others_replaces_none,
     workers_are_seen_while_they_live,
+    a_claim_takes_only_jobs_of_its_queue_and_kinds_that_are_due,
+    the_look_ahead_sees_only_pending_jobs_of_its_queue_and_time,
+    the_next_suspect_is_the_first_one_that_may_run,
+    a_call_for_one_job_changes_no_other,
+    a_retry_begins_anew,
+    only_a_run_that_fails_by_itself_clears_the_count_of_lost_workers,
+    the_last_error_is_kept_when_a_job_is_done,
+    a_replacement_leaves_other_keys_and_periods_alone,
+    a_schedule_changes_no_job_of_another_one,
+    the_limits_of_other_queues_and_keys_do_not_count,
+    a_suspect_keeps_the_limits_of_its_key,
+    the_end_of_a_job_changes_only_those_that_come_after_it,
 ];
 
 const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);
