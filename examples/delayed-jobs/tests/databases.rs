@@ -15,8 +15,9 @@ use delayed_jobs::store::{
     Claim, Ended, NewJob, PostgresOptions, ScheduleSpec, Slot, Suspects, Verdict,
 };
 use delayed_jobs::{
-    CompleteError, Enqueue, Enqueued, Failure, Filter, Handling, Job, JobId, Limit, Micros,
-    OnDuplicate, Payload, Priority, Queue, Retry, State, StoreError, Unique, UniqueWhile, Worker,
+    CompleteError, Enqueue, EnqueueError, Enqueued, Failure, Filter, Handling, Job, JobId, Limit,
+    Micros, OnDuplicate, Payload, Priority, Queue, Retry, State, StoreError, Unique, UniqueWhile,
+    Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -655,7 +656,6 @@ async fn a_job_keeps_its_key_if_its_replacement_is_not_stored(database: Database
     assert_eq!(again, Enqueued::Replaced(new.id()));
 }
 
-/// The leases of all lost workers are taken back by one statement.
 async fn a_job_with_a_state_that_no_program_writes_is_named(database: Database) {
     let queue = database.open().await;
     let hour = 3600 * 1000 * MILLI;
@@ -682,6 +682,7 @@ async fn a_job_with_a_state_that_no_program_writes_is_named(database: Database) 
     assert_eq!(queue.counts().await.expect("counts").pending, 1);
 }
 
+/// The leases of all lost workers are taken back by one statement.
 async fn errors_that_another_program_has_cleared_keep_no_lease_and_no_end(database: Database) {
     let queue = database.open().await;
     let store = queue.store();
@@ -786,6 +787,68 @@ async fn a_slot_is_filled_and_remembered_together(database: Database) {
     assert!(store.fill_slot(slot(1, "a")).await.expect("an answer"));
     let last = store.last_slot("tick").await.expect("an answer");
     assert_eq!(last, Some(Micros(1)));
+}
+
+/// A session of another program may have any path, and its changes run the triggers.
+#[tokio::test]
+async fn triggers_find_the_tables_whatever_the_path_of_a_session_is_on_postgres() {
+    let Some(server) = support::postgres() else {
+        return;
+    };
+    let address = server.database().await;
+    let queue = Queue::open(&address).await.expect("it opens");
+    let ids: Vec<_> = queue
+        .enqueue_all([1, 2].map(|n| queue.enqueue(Note(n)).after(3600 * 1000 * MILLI)))
+        .await
+        .expect("enqueued");
+    let [done, deleted] = [ids[0].id(), ids[1].id()];
+    let sql = format!(
+        "create schema elsewhere;
+        set search_path = elsewhere;
+        insert into public.delayed_jobs (kind, queue, payload, priority, run_at, created_at, after_jobs, after_any)
+        values ('note', 'default', '7', 1, 9223372036854775807, 0, '[{done}, {deleted}]', 1);
+        update public.delayed_jobs set state = 'done', finished_at = 5 where id = {done};
+        delete from public.delayed_jobs where id = {deleted};"
+    );
+    support::run(&address, &sql).await;
+    let pending = Filter {
+        state: Some(State::Pending),
+        ..Filter::default()
+    };
+    let next = queue.list(pending).await.expect("a list");
+    assert_eq!(next.len(), 1);
+    assert!(next[0].run_at < Micros(i64::MAX), "it waits for nothing");
+}
+
+/// The first schema of the path may be another one than that of the tables.
+#[tokio::test]
+async fn tables_are_brought_up_to_date_in_their_own_schema_on_postgres() {
+    let Some(server) = support::postgres() else {
+        return;
+    };
+    let address = server.database().await;
+    let tables = include_str!("../schema/postgres/011_schema.sql");
+    let tables = tables.replace("{channel}", "delayed_jobs");
+    let sql = format!(
+        "{tables}
+        insert into delayed_jobs_schema (version) values (11);
+        create schema own;
+        do $$ begin
+            execute format('alter database %I set search_path = own, public', current_database());
+        end $$;"
+    );
+    support::run(&address, &sql).await;
+    let queue = Queue::open(&address).await.expect("it opens");
+    let itself = queue.enqueue(Note(1)).after_done([JobId(1)]).await;
+    let error = itself.expect_err("it would wait for itself");
+    assert!(matches!(error, EnqueueError::AfterItself), "{error}");
+    let mut client = support::client(&address).await;
+    let sql = "select count(*) from pg_catalog.pg_proc where pronamespace = 'own'::regnamespace";
+    let strays: i64 = sqlx::query_scalar(sql)
+        .fetch_one(&mut client)
+        .await
+        .expect("a count");
+    assert_eq!(strays, 0);
 }
 
 /// Between the jobs of one statement others lock the jobs that they come after.

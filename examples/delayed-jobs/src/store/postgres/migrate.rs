@@ -13,11 +13,20 @@ const SCHEMA: Schema = Schema {
     migrations: &[
         include_str!("../../../schema/postgres/011_schema.sql"),
         include_str!("../../../schema/postgres/012_foreign_waits.sql"),
+        include_str!("../../../schema/postgres/013_search_path.sql"),
     ],
 };
 
 /// The number of the advisory lock that keeps two programs from migrating at the same time.
 const LOCK: i64 = 0x6465_6c61_7965_6421;
+
+/// Makes the schema of the tables the first one of the path for this transaction: a migration replaces functions there, and
+/// not in another schema that comes before it.
+const FIRST_OF_PATH: &str = "\
+select set_config('search_path', quote_ident(nspname) || ', ' || current_setting('search_path'), true)
+from pg_catalog.pg_class as found
+join pg_catalog.pg_namespace as schemas on schemas.oid = found.relnamespace
+where relname = 'delayed_jobs_schema' and pg_catalog.pg_table_is_visible(found.oid)";
 
 /// Migrates the schema if that is allowed, and returns the version before and after.
 pub(super) async fn migrate(pool: &Pool, make: bool) -> Result<(i64, i64), StoreError> {
@@ -36,6 +45,9 @@ pub(super) async fn migrate(pool: &Pool, make: bool) -> Result<(i64, i64), Store
         .await?;
     // Another program may have migrated the schema meanwhile.
     let found = version(&mut transaction, schema).await?;
+    if found > 0 && schema.is_none() {
+        transaction.execute(FIRST_OF_PATH).await?;
+    }
     if let Some(schema) = schema {
         let sql = format!("create schema if not exists \"{schema}\"");
         transaction.execute(AssertSqlSafe(sql)).await?;
