@@ -267,3 +267,40 @@ pub(crate) async fn many_jobs_are_deleted_by_a_filter(store: Opened) {
         state(&store, other).await;
     }
 }
+
+pub(crate) async fn a_change_of_many_jobs_keeps_its_limit_and_its_order(store: Opened) {
+    let change = async |kind, state, ended_before: Option<i64>, limit| {
+        let filter = Filter {
+            state,
+            ended_before: ended_before.map(T),
+            limit,
+            ..Filter::default()
+        };
+        let mut changed = store.change(kind, filter, T(50)).await.expect("an answer");
+        changed.sort();
+        changed
+    };
+    let mut ids = Vec::new();
+    for run_at in [0, 0, 0, 30, 20] {
+        ids.push(put(&store, job(run_at)).await.id());
+    }
+    let [first, second, running, later, sooner] = ids[..] else {
+        unreachable!("five were put")
+    };
+    let leases = claim(&store, "w", 9, 1).await;
+    for (lease, at) in [(leases[1].lease, 10), (leases[0].lease, 11)] {
+        assert!(finish(&store, lease, at, Verdict::Done { output: None }).await);
+    }
+    let one = change(Change::Delete, None, Some(40), 1).await;
+    assert_eq!(one, [second], "it ended first");
+    // The jobs of all states together, of which the pending ones are first.
+    let one = change(Change::Cancel, None, None, 1).await;
+    assert_eq!(one, [sooner], "it is due first");
+    let both = change(Change::Cancel, None, None, 9).await;
+    assert_eq!(both, [running, later]);
+    let pending = put(&store, job(90)).await.id();
+    let two = change(Change::Delete, None, None, 2).await;
+    assert_eq!(two, [first, pending], "before those that were cancelled");
+    let two = change(Change::Retry, None, None, 1).await;
+    assert_eq!(two, [later], "of two that are cancelled");
+}

@@ -589,3 +589,23 @@ pub(crate) async fn a_schedule_that_was_not_paused_keeps_its_slot(store: Opened)
     let last = store.last_slot("hourly").await.expect("an answer");
     assert_eq!(last, Some(T(10)));
 }
+
+pub(crate) async fn each_setting_of_a_job_is_stored_without_the_others(store: Opened) {
+    let minute = Duration::from_secs(60);
+    let mut jobs = vec![job(1), job(1), job(1), job(1)];
+    jobs[1].attempts = Some(7);
+    jobs[2].timeout = Some(minute);
+    jobs[3].limit_key = Some("k".to_owned());
+    let alone = |job: &NewJob| vec![job.clone()];
+    for lot in jobs.iter().map(alone).chain([jobs.clone()]) {
+        let enqueued = store.enqueue(lot.clone()).await.expect("enqueued");
+        for (job, enqueued) in lot.iter().zip(enqueued) {
+            let seen = store.get(enqueued.id()).await.expect("an answer");
+            let seen = seen.expect("a job");
+            assert_eq!(
+                (seen.attempts, seen.timeout, &seen.limit_key),
+                (job.attempts, job.timeout, &job.limit_key)
+            );
+        }
+    }
+}

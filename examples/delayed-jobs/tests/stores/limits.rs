@@ -441,3 +441,76 @@ pub(crate) async fn a_job_that_its_limits_do_not_hold_back_is_not_asked_for_agai
         assert_eq!(seen, (usize::from(now == 50), None), "at {now}");
     }
 }
+
+pub(crate) async fn many_jobs_of_a_key_at_its_limit_hide_no_others(store: Opened) {
+    set(&store, Limit::default().key_at_once(1)).await;
+    put_of_key(&store, Some("full")).await;
+    assert_eq!(lot(&store, "w", 1, T(1)).await.jobs.len(), 1);
+    for _ in 0..100 {
+        put_of_key(&store, Some("full")).await;
+    }
+    let free = put_of_key(&store, Some("free")).await;
+    assert_eq!(ids(&lot(&store, "w", 1, T(1)).await.jobs), [free]);
+}
+
+/// Twenty starts per second of each key, two at a time: the next two are due fifty milliseconds after the first two.
+pub(crate) async fn a_claim_is_asked_for_when_the_first_key_may_go_on(store: Opened) {
+    let limit = Limit::default().key_rate(20, Duration::from_secs(1));
+    let at = |millis: u64| T(100).after(Duration::from_millis(millis));
+    let start = async |queue: &str, key: &str, now, jobs| {
+        store.set_limit(queue, limit).await.expect("set");
+        for _ in 0..jobs {
+            let job = NewJob {
+                queue: queue.to_owned(),
+                limit_key: Some(key.to_owned()),
+                ..job(0)
+            };
+            put(&store, job).await;
+        }
+        let claim = Claim {
+            queue: queue.to_owned(),
+            now,
+            lease_until: T(900),
+            limited: true,
+            ..request("w", 9, 0)
+        };
+        store.claim(claim).await.expect("a claim")
+    };
+    // A key that has one start left, and keys of another queue, are not waited for.
+    assert_eq!(start("another", "a", at(0), 3).await.jobs.len(), 2);
+    let first = start("default", "c", at(1), 1).await;
+    assert_eq!((first.jobs.len(), first.again), (1, None));
+    let first = start("default", "b", at(2), 3).await;
+    assert_eq!((first.jobs.len(), first.again), (2, Some(at(7))));
+    assert_eq!(start("default", "a", at(12), 3).await.jobs.len(), 2);
+    let none = start("default", "a", at(13), 0).await;
+    assert_eq!((none.jobs.len(), none.again), (0, Some(at(27))));
+    let key_b = start("default", "a", at(27), 0).await;
+    assert_eq!(key_b.jobs.len(), 1);
+}
+
+pub(crate) async fn the_longest_times_do_not_overflow(store: Opened) {
+    let priorities = [Priority::Low, Priority::Normal, Priority::High];
+    for priority in priorities {
+        let job = NewJob { priority, ..job(1) };
+        put(&store, job).await;
+    }
+    let ageing = Claim {
+        ageing: Some(Duration::MAX),
+        ..request("w", 9, 5)
+    };
+    let claimed = store.claim(ageing).await.expect("a claim").jobs;
+    let order: Vec<_> = claimed.iter().map(|job| job.priority).collect();
+    assert_eq!(order, [Priority::High, Priority::Normal, Priority::Low]);
+
+    for run_at in [500, 700] {
+        let mut job = keyed("k", OnDuplicate::Replace, run_at);
+        job.created_at = T(400);
+        if let Some(key) = &mut job.key {
+            key.max_wait = Some(Duration::MAX);
+        }
+        let id = put(&store, job).await.id();
+        let seen = store.get(id).await.expect("an answer").expect("a job");
+        assert_eq!(seen.run_at, T(run_at));
+    }
+}

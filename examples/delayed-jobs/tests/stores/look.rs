@@ -359,3 +359,64 @@ pub(crate) async fn payloads_and_outputs_are_cut_on_request(store: Opened) {
         }
     }
 }
+
+pub(crate) async fn a_search_returns_no_more_jobs_than_its_limit(store: Opened) {
+    for n in 0..7 {
+        put(&store, job(n)).await;
+    }
+    let filter = Filter {
+        limit: 3,
+        ..Filter::default()
+    };
+    let mut search = Search {
+        filter,
+        text: "{}".to_owned(),
+        since: T(0),
+        most: 99,
+    };
+    let mut sizes = Vec::new();
+    loop {
+        let found = store.search(search.clone()).await.expect("found");
+        sizes.push(found.jobs.len());
+        match found.next {
+            Some(next) => search.filter.after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(sizes, [3, 3, 1]);
+}
+
+pub(crate) async fn the_jobs_of_each_state_are_counted(store: Opened) {
+    let wanted = [
+        (Some(Verdict::Done { output: None }), 2),
+        (Some(Verdict::Cancelled), 3),
+        (
+            Some(Verdict::Dead {
+                error: "x".to_owned(),
+            }),
+            4,
+        ),
+        (None, 5),
+    ];
+    for (verdict, jobs) in wanted {
+        for _ in 0..jobs {
+            put(&store, job(0)).await;
+            let lease = claim_one(&store, 1).await;
+            if let Some(verdict) = &verdict {
+                assert!(finish(&store, lease, 2, verdict.clone()).await);
+            }
+        }
+    }
+    put(&store, job(0)).await;
+    let counts = store.counts().await.expect("counts");
+    assert_eq!(
+        (
+            counts.pending,
+            counts.running,
+            counts.done,
+            counts.cancelled,
+            counts.dead
+        ),
+        (1, 5, 2, 3, 4)
+    );
+}

@@ -174,6 +174,13 @@ promises![
     the_limits_of_other_queues_and_keys_do_not_count,
     a_suspect_keeps_the_limits_of_its_key,
     the_end_of_a_job_changes_only_those_that_come_after_it,
+    a_change_of_many_jobs_keeps_its_limit_and_its_order,
+    a_search_returns_no_more_jobs_than_its_limit,
+    the_jobs_of_each_state_are_counted,
+    each_setting_of_a_job_is_stored_without_the_others,
+    many_jobs_of_a_key_at_its_limit_hide_no_others,
+    a_claim_is_asked_for_when_the_first_key_may_go_on,
+    the_longest_times_do_not_overflow,
 ];
 
 const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);

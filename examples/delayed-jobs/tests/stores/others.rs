@@ -68,6 +68,9 @@ pub(crate) async fn a_claim_takes_only_jobs_of_its_queue_and_kinds_that_are_due(
             }
             assert_eq!(store.reclaim(T(2000), 9).await.expect("lost").len(), 5);
             let others = put_beside(&store, &queue, priority).await;
+            // The limits of another queue do not keep those from a claim who know of none.
+            let limit = Limit::default().at_once(1);
+            store.set_limit(&beside, limit).await.expect("set");
 
             for (suspects_are, [later, first, ..], claims) in [
                 (Suspects::Without(1), others, 1),
@@ -476,6 +479,12 @@ pub(crate) async fn a_suspect_keeps_the_limits_of_its_key(store: Opened) {
     assert_eq!(ids(&lot("default", alone, 9000).await), []);
     let done = Verdict::Done { output: None };
     assert!(finish(&store, beside[0].lease, 210, done).await);
+    let unaware = Claim {
+        suspects: alone,
+        ..request("w", 9, 100)
+    };
+    let none = claim_by(&store, unaware).await.jobs;
+    assert_eq!(ids(&none), [], "this worker does not know the limits");
     assert_eq!(ids(&lot("default", alone, 9000).await), [suspect]);
 }
 

@@ -164,3 +164,27 @@ fn wrong(wanted: &'static str, found: Option<Value>) -> StoreError {
     let job = None;
     StoreError::Row { job, wanted, found }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn a_text_for_a_number_is_the_number_that_it_begins_with() {
+        for (text, wanted) in [
+            ("30s", 30),
+            ("  -5.7", -5),
+            ("+7", 7),
+            ("3-4", 3),
+            ("3+4", 3),
+            ("-", 0),
+            ("--5", 0),
+            ("", 0),
+            ("many", 0),
+            ("x5", 0),
+            ("99999999999999999999", 0),
+        ] {
+            assert_eq!(number(text), wanted, "`{text}`");
+        }
+    }
+}
