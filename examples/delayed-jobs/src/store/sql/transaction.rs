@@ -80,12 +80,9 @@ pub(in crate::store) async fn enqueue<E: Execute>(
 /// Other workers are notified if it is due `soon`. If others take or free the key between two of the statements, it
 /// starts again.
 async fn enqueue_one<E: Execute>(on: &E, job: &NewJob, soon: bool) -> Result<Enqueued, StoreError> {
+    // It has a key, or comes after others, so it needs all columns.
     let width = width(std::slice::from_ref(job));
-    let insert = || {
-        let mut values = values_of(job);
-        values.truncate(width);
-        (insert_one(width, soon), values)
-    };
+    let insert = || (insert_one(width, soon), values_of(job));
     for _ in 0..10 {
         let replacing = job.key.as_ref().filter(|_| job.replaces());
         if let Some(key) = replacing
