@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    fn next(period: u64, now: i64, missed: MissedRuns, last: Option<i64>) -> i64 {
+    fn slot(period: u64, now: i64, missed: MissedRuns, last: Option<i64>) -> Slot {
         let schedule = Schedule {
             name: "tick".to_owned(),
             every: Duration::from_micros(period).into(),
@@ -153,7 +153,31 @@ mod tests {
             payload: "null".to_owned(),
             recurring: Recurring::default().missed(missed),
         };
-        schedule.next(Micros(now), last.map(Micros)).slot.0
+        schedule.next(Micros(now), last.map(Micros))
+    }
+
+    fn next(period: u64, now: i64, missed: MissedRuns, last: Option<i64>) -> i64 {
+        slot(period, now, missed, last).slot.0
+    }
+
+    #[test]
+    fn a_run_that_is_among_the_last_missed_ones_stays() {
+        use MissedRuns::{Last, Once, Skip};
+        for (missed, last, earliest) in [
+            (Once, Some(10), Micros::EARLIEST.0),
+            (Skip, None, 90),
+            (Skip, Some(10), 90),
+            (Last(3), None, Micros::EARLIEST.0),
+            // That of 10 is not among the three from 70 to 90.
+            (Last(3), Some(10), 70),
+            (Last(3), Some(80), 80),
+            (Last(3), Some(100), Micros::EARLIEST.0),
+            // It has just become due, and is not missed.
+            (Last(0), Some(90), 90),
+        ] {
+            let slot = slot(10, 95, missed, last);
+            assert_eq!(slot.earliest.0, earliest, "{missed:?} after {last:?}");
+        }
     }
 
     #[test]

@@ -70,23 +70,27 @@ async fn the_concurrency_of_a_worker_is_changed_while_it_runs() {
     beside(worker.grace(Duration::ZERO), changes).await;
 }
 
+/// A start asks for the next run. By itself a worker looks for it once a second at most.
 #[tokio::test(start_paused = true)]
 async fn runs_that_may_overlap_start_at_each_time() {
-    let queue = testkit::queue();
-    let starts = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&starts);
-    let worker = queue.worker().register(move |_: Job<Note>| {
-        count.fetch_add(1, Ordering::SeqCst);
-        async {
-            sleep(5 * SECOND).await;
-            Ok(())
-        }
-    });
-    let recurring = Recurring::default().overlap(true);
-    let worker = worker.every_with(recurring, "tick", SECOND, &Note(0));
-    testkit::run_for(worker, 20 * SECOND).await.expect("it ran");
-    let starts = starts.load(Ordering::SeqCst);
-    assert!((19..=20).contains(&starts), "{starts} in 20 s");
+    for (period, expected) in [(SECOND, 19..=20), (SECOND / 5, 99..=100)] {
+        let queue = testkit::queue();
+        let starts = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&starts);
+        let worker = queue.worker().register(move |_: Job<Note>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async {
+                sleep(5 * SECOND).await;
+                Ok(())
+            }
+        });
+        let recurring = Recurring::default().overlap(true);
+        let worker = worker.every_with(recurring, "tick", period, &Note(0));
+        let worker = worker.concurrency("default", 30);
+        testkit::run_for(worker, 20 * SECOND).await.expect("it ran");
+        let starts = starts.load(Ordering::SeqCst);
+        assert!(expected.contains(&starts), "{starts} in 20 s, {period:?}");
+    }
 }
 
 /// No run of the cancelled job asks for the next one, so the worker looks for it at the time of the schedule.

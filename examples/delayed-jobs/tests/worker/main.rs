@@ -442,6 +442,35 @@ async fn shutdown_lets_finish_what_can_and_gives_back_the_rest_as_it_was() {
     assert_eq!((record.state, record.started_at), (State::Pending, None));
 }
 
+/// The handler itself is dropped, but what it has spawned is not.
+#[tokio::test(start_paused = true)]
+async fn the_token_of_a_job_is_cancelled_when_its_lease_is_lost() {
+    let queue = testkit::queue();
+    let stopped = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&stopped);
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        let (token, count) = (job.token().clone(), Arc::clone(&count));
+        tokio::spawn(async move {
+            token.cancelled().await;
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        std::future::pending()
+    });
+    put(&queue, 1, Duration::ZERO).await;
+    let steal = async {
+        sleep(SECOND).await;
+        let later = queue.store().clock().now().after(3600 * SECOND);
+        let lost = queue.store().reclaim(later, 9).await.expect("an answer");
+        assert_eq!(lost.len(), 1);
+        queue.pause("default").await.expect("paused");
+        sleep(60 * SECOND).await;
+        assert_eq!(stopped.load(Ordering::SeqCst), 1);
+    };
+    let run = testkit::run_for(worker, 120 * SECOND);
+    let (summary, ()) = tokio::join!(run, steal);
+    assert_eq!(summary.expect("a run").lost, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_kept_while_the_job_runs_and_taken_from_a_worker_that_vanished() {
     let (queue, log) = (testkit::queue(), Log::new());
