@@ -609,3 +609,54 @@ pub(crate) async fn each_setting_of_a_job_is_stored_without_the_others(store: Op
         }
     }
 }
+
+/// It runs again at once after the first loss, since that may have been a deploy.
+pub(crate) async fn a_lost_job_waits_longer_after_each_loss(store: Opened) {
+    let id = put(&store, job(0)).await.id();
+    let error = "no answer".to_owned();
+    let lease = claim_one(&store, 1).await;
+    let failed = Verdict::Retry { at: T(2), error };
+    assert!(finish(&store, lease, 2, failed).await);
+    let mut waits = Vec::new();
+    for loss in 1..=23 {
+        let now = loss * 1000;
+        let claim = Claim {
+            // It runs beside others, or alone and is not dead yet.
+            suspects: match loss {
+                1..8 => Suspects::Without(99),
+                _ => Suspects::Alone(1),
+            },
+            ..request("w", 1, now)
+        };
+        let claimed = store.claim(claim).await.expect("a claim").jobs;
+        assert_eq!(ids(&claimed), [id], "after {} losses", loss - 1);
+        let most = if loss < 8 { 3 } else { 99 };
+        let lost = store.reclaim(T(now + 100), most).await.expect("lost");
+        assert_eq!((lost[0].id, lost[0].state), (id, State::Pending));
+        let seen = store.get(id).await.expect("an answer").expect("a job");
+        waits.push((seen.run_at.0 - T(now + 100).0) / 1_000_000);
+        assert_eq!(seen.error.as_deref(), Some("no answer"));
+        assert_eq!((seen.worker, seen.lease_until), (None, None));
+        assert_eq!((seen.attempt, seen.finished_at), (1, None));
+        let errors = seen.errors.iter().map(|tried| (tried.attempt, tried.at));
+        let errors: Vec<_> = errors.collect();
+        assert_eq!(errors.len(), 20.min(loss as usize + 1));
+        assert_eq!(errors.last(), Some(&(2, T(now + 100))));
+        let is_first_kept = errors[0] == (1, T(2));
+        assert_eq!(is_first_kept, loss < 20, "after {loss} losses");
+    }
+    assert_eq!(waits[0], 2 - 1100, "its time stays");
+    assert_eq!(waits[1..8], [1, 2, 4, 8, 16, 60, 60]);
+    // A cancel has priority over death, and is no error.
+    let alone = Claim {
+        suspects: Suspects::Alone(1),
+        ..request("w", 1, 50_000)
+    };
+    assert_eq!(store.claim(alone).await.expect("a claim").jobs.len(), 1);
+    store.cancel(id, T(50_001)).await.expect("an answer");
+    let lost = store.reclaim(T(50_100), 3).await.expect("lost");
+    assert_eq!(lost[0].state, State::Cancelled);
+    let seen = store.get(id).await.expect("an answer").expect("a job");
+    assert_eq!(seen.error.as_deref(), Some("no answer"));
+    assert_eq!(seen.finished_at, Some(T(50_100)));
+}

@@ -487,6 +487,58 @@ pub(crate) async fn a_claim_is_asked_for_when_the_first_key_may_go_on(store: Ope
     assert_eq!((none.jobs.len(), none.again), (0, Some(at(27))));
     let key_b = start("default", "a", at(27), 0).await;
     assert_eq!(key_b.jobs.len(), 1);
+    // Of two that may start together one has started before.
+    assert_eq!(start("third", "d", at(1), 1).await.jobs.len(), 1);
+    assert_eq!(start("third", "d", at(2), 3).await.jobs.len(), 1);
+}
+
+pub(crate) async fn a_queue_is_asked_again_when_its_own_rate_allows(store: Opened) {
+    let at = |millis: u64| T(100).after(Duration::from_millis(millis));
+    for (queue, now) in [("another", 0), ("default", 200), ("third", 100)] {
+        // One each half second, of which the first may be taken for late.
+        let limit = Limit::default().rate(2, Duration::from_secs(1));
+        store.set_limit(queue, limit).await.expect("set");
+        for _ in 0..2 {
+            let queue = queue.to_owned();
+            put(&store, NewJob { queue, ..job(0) }).await;
+        }
+        let claim = Claim {
+            queue: queue.to_owned(),
+            now: at(now),
+            lease_until: T(900),
+            limited: true,
+            ..request("w", 9, 0)
+        };
+        let lot = store.claim(claim).await.expect("a claim");
+        assert_eq!((lot.jobs.len(), lot.again), (1, Some(at(now + 450))));
+    }
+}
+
+pub(crate) async fn the_jobs_of_a_key_start_by_priority(store: Opened) {
+    set(&store, Limit::default().key_at_once(1)).await;
+    let mut all = Vec::new();
+    for (priority, run_at) in [
+        (Priority::Low, 1),
+        (Priority::Normal, 3),
+        (Priority::Normal, 2),
+        (Priority::High, 4),
+    ] {
+        let job = NewJob {
+            priority,
+            limit_key: Some("k".to_owned()),
+            ..job(run_at)
+        };
+        all.push(put(&store, job).await.id());
+    }
+    let [low, third, second, high] = all[..] else {
+        unreachable!("four were put")
+    };
+    for next in [high, second, third, low] {
+        let jobs = lot(&store, "w", 9, T(10)).await.jobs;
+        assert_eq!(ids(&jobs), [next]);
+        let done = Verdict::Done { output: None };
+        assert!(finish(&store, jobs[0].lease, 11, done).await);
+    }
 }
 
 pub(crate) async fn the_longest_times_do_not_overflow(store: Opened) {

@@ -181,6 +181,9 @@ promises![
     many_jobs_of_a_key_at_its_limit_hide_no_others,
     a_claim_is_asked_for_when_the_first_key_may_go_on,
     the_longest_times_do_not_overflow,
+    a_lost_job_waits_longer_after_each_loss,
+    a_queue_is_asked_again_when_its_own_rate_allows,
+    the_jobs_of_a_key_start_by_priority,
 ];
 
 const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);

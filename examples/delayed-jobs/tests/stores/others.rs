@@ -67,14 +67,27 @@ pub(crate) async fn a_claim_takes_only_jobs_of_its_queue_and_kinds_that_are_due(
                 }
             }
             assert_eq!(store.reclaim(T(2000), 9).await.expect("lost").len(), 5);
+            // And these were given back.
             let others = put_beside(&store, &queue, priority).await;
+            for queue in [&queue, &beside] {
+                let claim = Claim {
+                    queue: queue.clone(),
+                    suspects: Suspects::Without(1),
+                    lease_until: T(1030),
+                    ..request("v", 9, 1000)
+                };
+                for job in claim_by(&store, claim).await.jobs {
+                    assert!(store.progress(job.lease, 7).await.expect("an answer"));
+                    assert!(finish(&store, job.lease, 1001, Verdict::Released).await);
+                }
+            }
             // The limits of another queue do not keep those from a claim who know of none.
             let limit = Limit::default().at_once(1);
             store.set_limit(&beside, limit).await.expect("set");
 
-            for (suspects_are, [later, first, ..], claims) in [
-                (Suspects::Without(1), others, 1),
-                (Suspects::Alone(1), suspects, 2),
+            for (suspects_are, [later, first, ..]) in [
+                (Suspects::Without(1), others),
+                (Suspects::Alone(1), suspects),
             ] {
                 let claim = |limit| Claim {
                     queue: queue.clone(),
@@ -92,7 +105,7 @@ pub(crate) async fn a_claim_takes_only_jobs_of_its_queue_and_kinds_that_are_due(
                 store.resume(&queue).await.expect("resumed");
                 let one = claim_by(&store, claim(1)).await;
                 assert_eq!((ids(&one.jobs), one.again), (vec![first], None));
-                assert_eq!(one.jobs[0].lease.claim, claims);
+                assert_eq!(one.jobs[0].lease.claim, 2);
                 only_these_have_changed(&store, &before, &[first]).await;
                 let rest = claim_by(&store, claim(9)).await;
                 assert_eq!((ids(&rest.jobs), rest.again), (vec![later], None));
@@ -121,14 +134,22 @@ pub(crate) async fn the_look_ahead_sees_only_pending_jobs_of_its_queue_and_time(
         let claimed = claim(&store, "w", 9, 20).await;
         assert_eq!(claimed.len(), 1, "it runs");
         for (queue, run_at) in [("default", 10), ("default", 40), ("other", 20)] {
-            put(&store, job(queue, run_at)).await;
+            let kind = "of another worker".to_owned();
+            put(
+                &store,
+                NewJob {
+                    kind,
+                    ..job(queue, run_at)
+                },
+            )
+            .await;
         }
         let rank = priority.rank();
         for run_at in [24 + rank, 21 + rank] {
             wanted.push((T(run_at), put(&store, job("default", run_at)).await.id()));
         }
         put(&store, job("default", 19)).await;
-        assert_eq!(claim(&store, "w", 99, 19).await.len(), 2);
+        assert_eq!(claim(&store, "w", 99, 19).await.len(), 1);
     }
     wanted.sort();
     for limit in [1, 2, 4, 9] {
@@ -483,8 +504,15 @@ pub(crate) async fn a_suspect_keeps_the_limits_of_its_key(store: Opened) {
         suspects: alone,
         ..request("w", 9, 100)
     };
-    let none = claim_by(&store, unaware).await.jobs;
+    let none = claim_by(&store, unaware.clone()).await.jobs;
     assert_eq!(ids(&none), [], "this worker does not know the limits");
+    // What each worker is to keep by itself is no limit over all.
+    let own = Limit::default().worker_at_once(7);
+    store.set_limit("default", own).await.expect("set");
+    let one = claim_by(&store, unaware).await.jobs;
+    assert_eq!(ids(&one), [suspect]);
+    assert!(finish(&store, one[0].lease, 211, Verdict::Released).await);
+    store.set_limit("default", limit).await.expect("set");
     assert_eq!(ids(&lot("default", alone, 9000).await), [suspect]);
 }
 
@@ -508,12 +536,14 @@ pub(crate) async fn the_end_of_a_job_changes_only_those_that_come_after_it(store
     for first in &firsts {
         nexts.push(put(&store, after(&[*first], false)).await.id());
     }
-    // Both, of which the second one fails; and one that is cancelled while it waits.
+    // Both, of which the second one fails; and some that are cancelled while they wait.
     let both = put(&store, after(&[firsts[0], firsts[1]], false))
         .await
         .id();
-    let gone = put(&store, after(&[firsts[2]], false)).await.id();
-    store.cancel(gone, T(1)).await.expect("an answer");
+    for first in &firsts[..3] {
+        let gone = put(&store, after(&[*first], false)).await.id();
+        store.cancel(gone, T(1)).await.expect("an answer");
+    }
     let leases = claim(&store, "w", 9, 2).await;
     assert_eq!(ids(&leases), firsts);
 
