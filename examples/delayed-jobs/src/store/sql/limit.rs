@@ -180,7 +180,7 @@ const LEFT: &str = concat!(
     "select coalesce((
     select paces.due - (rule.burst - 1) * rule.every from delayed_jobs_limits as rule
     join delayed_jobs_paces as paces on paces.queue = rule.queue and paces.key = ''
-    where rule.queue = $1 and rule.every is not null
+    where rule.queue = $1
 ), 0), coalesce((
     select paces.due - (rule.key_burst - 1) * rule.key_every from delayed_jobs_limits as rule
     join delayed_jobs_paces as paces on paces.queue = rule.queue and paces.key <> ''
