@@ -99,6 +99,7 @@ on_both![
     a_job_keeps_its_key_if_its_replacement_is_not_stored,
     errors_that_another_program_has_cleared_keep_no_lease_and_no_end,
     a_job_with_a_state_that_no_program_writes_is_named,
+    a_schedule_that_has_only_a_name_is_not_run_by_hand_until_it_is_declared,
 ];
 
 /// When each note began, and when it was due.
@@ -654,6 +655,29 @@ async fn a_job_keeps_its_key_if_its_replacement_is_not_stored(database: Database
     assert_eq!(new, Enqueued::New(new.id()));
     let again = enqueue(5, OnDuplicate::Replace).await.expect("enqueued");
     assert_eq!(again, Enqueued::Replaced(new.id()));
+}
+
+/// Versions of long ago did not store what the jobs of a schedule are.
+async fn a_schedule_that_has_only_a_name_is_not_run_by_hand_until_it_is_declared(
+    database: Database,
+) {
+    let queue = database.open().await;
+    let insert = "insert into delayed_jobs_schedules (name, spec) values ('hourly', 'a')";
+    run_sql(&database.address, insert).await;
+    let store = queue.store();
+    let now = store.clock().now();
+    let made = store.run_schedule("hourly", now).await;
+    assert_eq!(made.expect("an answer"), None);
+    let schedule = ScheduleSpec {
+        name: "hourly".to_owned(),
+        spec: "a".to_owned(),
+        kind: Note::KIND.to_owned(),
+        queue: "default".to_owned(),
+        payload: "7".to_owned(),
+    };
+    store.declare(schedule).await.expect("declared");
+    let made = store.run_schedule("hourly", now).await;
+    assert!(made.expect("an answer").is_some());
 }
 
 async fn a_job_with_a_state_that_no_program_writes_is_named(database: Database) {

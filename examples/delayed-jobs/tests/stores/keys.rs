@@ -81,11 +81,86 @@ pub(crate) async fn a_debounced_job_is_put_off_for_so_long_at_most(store: Opened
         error: "x".to_owned(),
     };
     assert!(finish(&store, lease, 11, retry).await);
-    for at in [12, 14, 16, 18, 20] {
+    for (at, due) in [(12, 17), (14, 19), (16, 21), (18, 22), (20, 22)] {
         assert_eq!(put(&store, call(at)).await, Enqueued::Replaced(first));
+        let again = store.get(first).await.expect("an answer").expect("a job");
+        assert_eq!(again.run_at, T(due), "called at {at}");
     }
-    let again = store.get(first).await.expect("an answer").expect("a job");
-    assert_eq!(again.run_at, T(22));
+    // The first replacement may be the last one, too.
+    let mut late = call(40);
+    if let Some(key) = &mut late.key {
+        key.key = "l".to_owned();
+    }
+    let second = put(&store, late.clone()).await.id();
+    (late.run_at, late.created_at) = (T(99), T(42));
+    assert_eq!(put(&store, late).await, Enqueued::Replaced(second));
+    let seen = store.get(second).await.expect("an answer").expect("a job");
+    assert_eq!(seen.run_at, T(50));
+}
+
+pub(crate) async fn a_replacement_is_like_a_new_job(store: Opened) {
+    let plain = |key: &str| keyed(key, OnDuplicate::Replace, 500);
+    let rich = |key: &str| NewJob {
+        kind: "b".to_owned(),
+        queue: "other".to_owned(),
+        payload: "[7]".to_owned(),
+        priority: Priority::Low,
+        created_at: T(3),
+        attempts: Some(3),
+        timeout: Some(Duration::from_secs(5)),
+        limit_key: Some("x".to_owned()),
+        ..keyed(key, OnDuplicate::Replace, 600)
+    };
+    let before = put(&store, job(9000)).await.id();
+    for (number, old, new) in [(1, plain("k"), rich("k")), (2, rich("l"), plain("l"))] {
+        // It fails, and then loses a worker.
+        let old = NewJob {
+            run_at: T(number),
+            ..old
+        };
+        let request = |now| Claim {
+            queue: old.queue.clone(),
+            ..request("w", 1, now)
+        };
+        let id = put(&store, old.clone()).await.id();
+        for (at, error) in [(10, Some("x".to_owned())), (20, None)] {
+            let claimed = store.claim(request(at)).await.expect("a claim").jobs;
+            assert_eq!(ids(&claimed), [id]);
+            let lease = claimed[0].lease;
+            assert!(store.progress(lease, 40).await.expect("an answer"));
+            match error {
+                Some(error) => {
+                    let retry = Verdict::Retry { at: T(11), error };
+                    assert!(finish(&store, lease, 11, retry).await);
+                }
+                None => assert_eq!(store.reclaim(T(90), 9).await.expect("lost").len(), 1),
+            }
+        }
+        assert_eq!(put(&store, new.clone()).await, Enqueued::Replaced(id));
+        let mut fresh = new;
+        if let Some(key) = &mut fresh.key {
+            key.key = format!("fresh {number}");
+        }
+        let fresh = put(&store, fresh).await.id();
+        let mut fresh = store.get(fresh).await.expect("an answer").expect("a job");
+        let replaced = store.get(id).await.expect("an answer").expect("a job");
+        (fresh.id, fresh.key) = (id, old.key.map(|key| key.key));
+        assert_eq!(replaced, fresh);
+    }
+    // One that waits for another waits no longer, and does not say so.
+    let jobs = vec![before];
+    let waiting = NewJob {
+        after: Some(After {
+            jobs,
+            any_end: true,
+        }),
+        ..keyed("m", OnDuplicate::Keep, 1)
+    };
+    let waiting = put(&store, waiting).await.id();
+    let replaced = put(&store, keyed("m", OnDuplicate::Replace, 700)).await;
+    assert_eq!(replaced, Enqueued::Replaced(waiting));
+    let seen = store.get(waiting).await.expect("an answer").expect("a job");
+    assert_eq!((seen.run_at, seen.after), (T(700), vec![]));
 }
 
 /// A job with a key that is held in these states.

@@ -566,3 +566,69 @@ pub(crate) async fn the_longest_times_do_not_overflow(store: Opened) {
         assert_eq!(seen.run_at, T(run_at));
     }
 }
+
+/// Paces of the past are deleted at each claim.
+pub(crate) async fn a_rate_is_not_forgotten_with_another_one(store: Opened) {
+    let second = Duration::from_secs(1);
+    let start = async |queue: &str, now| {
+        let claim = Claim {
+            queue: queue.to_owned(),
+            lease_until: T(9000),
+            limited: true,
+            ..request("w", 9, now)
+        };
+        store.claim(claim).await.expect("a claim").jobs.len()
+    };
+    let of = |queue: &str, key: Option<&str>| NewJob {
+        queue: queue.to_owned(),
+        limit_key: key.map(str::to_owned),
+        ..job(0)
+    };
+    // That of another queue, or of the same key in it, has been over for long.
+    for (old, queue) in [("a", "b"), ("d", "c")] {
+        for limit in [
+            Limit::default().rate(1, 100 * second),
+            Limit::default().key_rate(1, 100 * second),
+        ] {
+            for (queue, jobs) in [(old, 1), (queue, 4)] {
+                store.set_limit(queue, limit).await.expect("set");
+                let jobs = (0..jobs).map(|_| of(queue, Some("k"))).collect();
+                store.enqueue(jobs).await.expect("enqueued");
+            }
+            assert_eq!(start(old, 100).await, 1);
+            for (queue, now, jobs) in [
+                (queue, 1000, 1),
+                (queue, 1001, 0),
+                (queue, 1002, 0),
+                (old, 1003, 0),
+                (queue, 1004, 0),
+            ] {
+                assert_eq!(start(queue, now).await, jobs, "{queue} at {now} s");
+            }
+            store.set_limit(old, Limit::default()).await.expect("set");
+            store.set_limit(queue, Limit::default()).await.expect("set");
+            assert_eq!(start(queue, 1005).await, 3, "the rest");
+        }
+    }
+    // A slow rate of the queue beside a fast one of each key, and the other way round.
+    for (queue, limit, second_key) in [
+        (
+            "slow",
+            Limit::default().rate(1, 1000 * second).key_rate(9, second),
+            0,
+        ),
+        (
+            "fast",
+            Limit::default().rate(9, second).key_rate(1, 1000 * second),
+            1,
+        ),
+    ] {
+        store.set_limit(queue, limit).await.expect("set");
+        let jobs = ["k", "k"].map(|key| of(queue, Some(key))).to_vec();
+        store.enqueue(jobs).await.expect("enqueued");
+        assert_eq!(start(queue, 2000).await, 1, "{queue}");
+        assert_eq!(start(queue, 2002).await, 0, "{queue}");
+        put(&store, of(queue, Some("l"))).await;
+        assert_eq!(start(queue, 2004).await, second_key, "{queue}");
+    }
+}

@@ -419,4 +419,6 @@ pub(crate) async fn the_jobs_of_each_state_are_counted(store: Opened) {
         ),
         (1, 5, 2, 3, 4)
     );
+    let queues = store.queues().await.expect("queues");
+    assert_eq!(queues[0].unfinished, 6, "those that are pending or run");
 }

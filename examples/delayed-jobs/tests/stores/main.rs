@@ -184,6 +184,9 @@ promises![
     a_lost_job_waits_longer_after_each_loss,
     a_queue_is_asked_again_when_its_own_rate_allows,
     the_jobs_of_a_key_start_by_priority,
+    a_rate_is_not_forgotten_with_another_one,
+    a_replacement_is_like_a_new_job,
+    a_new_rate_shortens_no_wait_of_another_queue,
 ];
 
 const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);

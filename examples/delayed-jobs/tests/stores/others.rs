@@ -280,6 +280,23 @@ pub(crate) async fn a_retry_begins_anew(store: Opened) {
     store.retry(id, T(301)).await.expect("an answer");
     claim_one(&store, 301).await;
     assert_eq!(store.asked_to_cancel("w").await.expect("asked"), []);
+    // And if it had not started.
+    for by_filter in [false, true] {
+        let id = put(&store, job(400)).await.id();
+        if by_filter {
+            let this = Filter {
+                id: Some(id),
+                ..Filter::default()
+            };
+            let cancelled = store.change(Change::Cancel, this, T(401)).await;
+            assert_eq!(cancelled.expect("an answer"), [id]);
+        } else {
+            store.cancel(id, T(401)).await.expect("an answer");
+        }
+        store.retry(id, T(402)).await.expect("an answer");
+        assert_eq!(claim_one(&store, 402).await.id, id);
+        assert_eq!(store.asked_to_cancel("w").await.expect("asked"), []);
+    }
 }
 
 pub(crate) async fn only_a_run_that_fails_by_itself_clears_the_count_of_lost_workers(
@@ -409,6 +426,25 @@ pub(crate) async fn a_schedule_changes_no_job_of_another_one(store: Opened) {
     store.declare(hourly("a")).await.expect("declared");
     assert!(fill(slot(40, "a")).await, "the run at 30 has made room");
     assert_eq!(all(&store).await.len(), 3);
+    // A resume of one that is not paused deletes nothing.
+    let resumed = store.pause_schedule("hourly", false).await;
+    assert!(resumed.expect("an answer"));
+    assert_eq!(all(&store).await.len(), 3);
+    // A run by hand is what it was declared as last.
+    let spec = ScheduleSpec {
+        kind: "b".to_owned(),
+        queue: "foreign".to_owned(),
+        payload: "8".to_owned(),
+        ..hourly("c")
+    };
+    store.declare(spec).await.expect("declared");
+    let made = store.run_schedule("hourly", T(50)).await;
+    let (made, queue) = made.expect("an answer").expect("a job");
+    let made = record(&store, made).await;
+    assert_eq!(
+        [&made.kind, &made.queue, &made.payload, &queue],
+        ["b", "foreign", "8", "foreign"]
+    );
 }
 
 pub(crate) async fn the_limits_of_other_queues_and_keys_do_not_count(store: Opened) {
@@ -580,4 +616,37 @@ pub(crate) async fn the_end_of_a_job_changes_only_those_that_come_after_it(store
         (State::Cancelled, Some(T(30)), Some(words))
     );
     assert_eq!(record(&store, nexts[3]).await.run_at, Micros::NEVER);
+}
+
+/// A new rate forgets the intervals of the one before it, by the clock of the store.
+pub(crate) async fn a_new_rate_shortens_no_wait_of_another_queue(store: Opened) {
+    let second = Duration::from_secs(1);
+    let begun = store.clock().now();
+    let start = async |now: Micros| {
+        let claim = Claim {
+            queue: "other".to_owned(),
+            limited: true,
+            now,
+            lease_until: now.after(60 * second),
+            ..request("w", 9, 0)
+        };
+        claim_by(&store, claim).await.jobs.len()
+    };
+    let slow = Limit::default().rate(1, 900 * second);
+    let slow = slow.key_rate(1, 900 * second);
+    store.set_limit("other", slow).await.expect("set");
+    for _ in 0..2 {
+        let other = NewJob {
+            queue: "other".to_owned(),
+            limit_key: Some("k".to_owned()),
+            ..job(0)
+        };
+        put(&store, other).await;
+    }
+    assert_eq!(start(begun).await, 1);
+    let fast = Limit::default().rate(9, second).key_rate(9, second);
+    store.set_limit("default", fast).await.expect("set");
+    assert_eq!(start(begun.after(10 * second)).await, 0);
+    store.set_limit("other", fast).await.expect("set");
+    assert_eq!(start(begun.after(20 * second)).await, 1);
 }

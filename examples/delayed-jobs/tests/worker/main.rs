@@ -110,6 +110,7 @@ async fn what_a_handler_logs_tells_its_job() {
     let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let (mut logged, log) = std::io::pipe().expect("a pipe");
     let lines = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
         .with_writer(std::sync::Mutex::new(log))
         .with_ansi(false)
         .without_time();
@@ -134,6 +135,10 @@ async fn what_a_handler_logs_tells_its_job() {
             let line = format!("job{{job={id} kind=\"note\" attempt={attempt}}}: worker: {word}\n");
             assert!(text.contains(&line), "no {line} in {text}");
         }
+    }
+    for end in ["failed, and is tried again", "done"] {
+        let event = format!(": {end} job={id} ");
+        assert_eq!(text.matches(&event).count(), 1, "{end} in {text}");
     }
 }
 
@@ -181,6 +186,53 @@ async fn a_panic_and_a_timeout_are_failures_that_say_what_happened() {
     assert_eq!(error.as_deref(), Some("panicked: index 1 is out of bounds"));
     let error = job(&queue, hangs).await.error;
     assert_eq!(error.as_deref(), Some("not done after 7s"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_without_hope_is_one_at_the_shutdown_too() {
+    let queue = testkit::queue();
+    for note in [1, 2] {
+        put(&queue, note, Duration::ZERO).await;
+    }
+    let worker = queue.worker().register(|job: Job<Note>| async move {
+        job.token().cancelled().await;
+        match job.payload.0 {
+            1 => Err(Failure::dead("410 Gone")),
+            _ => Err(Failure::new("cut off")),
+        }
+    });
+    let summary = beside(worker, sleep(SECOND)).await;
+    assert_eq!((summary.dead, summary.released), (1, 1));
+}
+
+/// Another task tells the handler that the time is over, so the handler is woken a little after the timeout itself.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_ends_at_the_moment_of_its_timeout_has_ended() {
+    let queue = testkit::queue();
+    let mut ids = Vec::new();
+    for note in [1, 2] {
+        ids.push(put(&queue, note, Duration::ZERO).await);
+    }
+    let handling = Handling::default()
+        .retry(Retry::never())
+        .timeout(60 * SECOND);
+    let worker = queue.worker().cancel_grace(7 * SECOND);
+    let worker = worker.register_with(handling, |job: Job<Note>| async move {
+        let mut wait = 60 * SECOND;
+        if job.payload.0 == 2 {
+            job.token().cancelled().await;
+            wait = 7 * SECOND;
+        }
+        let task = tokio::spawn(sleep(wait));
+        task.await.map_err(Failure::new)
+    });
+    let cancel = async {
+        sleep(SECOND).await;
+        queue.cancel(ids[1]).await.expect("granted");
+        sleep(100 * SECOND).await;
+    };
+    let summary = beside(worker, cancel).await;
+    assert_eq!((summary.done, summary.dead, summary.cancelled), (2, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
