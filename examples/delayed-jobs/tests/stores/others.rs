@@ -580,20 +580,25 @@ pub(crate) async fn the_end_of_a_job_changes_only_those_that_come_after_it(store
         let gone = put(&store, after(&[*first], false)).await.id();
         store.cancel(gone, T(1)).await.expect("an answer");
     }
+    let third = put(&store, after(&[nexts[1], firsts[3]], false)).await.id();
     let leases = claim(&store, "w", 9, 2).await;
     assert_eq!(ids(&leases), firsts);
 
     let before = all(&store).await;
     let error = "x".to_owned();
     assert!(finish(&store, leases[1].lease, 10, Verdict::Dead { error }).await);
-    let changed = [firsts[1], nexts[1], both];
+    let changed = [firsts[1], nexts[1], both, third];
     only_these_have_changed(&store, &before, &changed).await;
-    let words = format!("job {}, which it comes after, is dead", firsts[1]);
-    for id in [nexts[1], both] {
+    let words = |first, word| format!("job {first}, which it comes after, is {word}");
+    for (id, words) in [
+        (nexts[1], words(firsts[1], "dead")),
+        (both, words(firsts[1], "dead")),
+        (third, words(nexts[1], "cancelled")),
+    ] {
         let seen = record(&store, id).await;
         assert_eq!(
-            (seen.state, seen.error),
-            (State::Cancelled, Some(words.clone()))
+            (seen.state, seen.finished_at, seen.error),
+            (State::Cancelled, Some(T(10)), Some(words))
         );
     }
     for at in [2, 0] {

@@ -189,6 +189,20 @@ async fn a_panic_and_a_timeout_are_failures_that_say_what_happened() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_of_replaced_jobs_waits_for_its_maximum_at_most() {
+    let queue = testkit::queue();
+    for (wait, expected) in [(100, 60), (30, 30)] {
+        let rule = Unique::key(format!("{wait}")).or(OnDuplicate::Replace);
+        let rule = rule.max_wait(60 * SECOND);
+        let new = queue.enqueue(Note(1)).after(wait * SECOND).unique(rule);
+        let id = new.attempts(0).await.expect("enqueued").id();
+        let seen = job(&queue, id).await;
+        assert_eq!(seen.run_at.since(seen.created_at), expected * SECOND);
+        assert_eq!(seen.attempts, Some(1), "it runs once at least");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_without_hope_is_one_at_the_shutdown_too() {
     let queue = testkit::queue();
     for note in [1, 2] {
