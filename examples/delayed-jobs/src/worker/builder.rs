@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, HeldJobs};
 use super::every::Every;
-use super::heartbeat::{Heartbeat, SELDOM};
+use super::heartbeat::Heartbeat;
 use super::lane::{Groups, Lane};
 use super::outage::Outage;
 use super::schedule::{Recurring, Schedule};
@@ -319,6 +319,9 @@ impl Worker {
     pub(crate) fn far_sighted(mut self) -> Worker {
         self.settings.rescan = Duration::from_secs(24 * 3600);
         self.settings.look_ahead = 2 * self.settings.rescan;
+        // Old jobs are kept for up to a hundredth longer, or a minute.
+        let retention = self.settings.shortest_retention();
+        self.settings.prune = self.settings.prune.max(retention / 100);
         self
     }
 
@@ -446,6 +449,9 @@ impl Life {
             lanes,
             groups: Arc::downgrade(&runs),
             ends: ends.handle(),
+            upkeep: upkeep.handle(),
+            beats_by_itself: AtomicBool::new(false),
+            is_beating: AtomicBool::new(false),
             hints: KeyedGroup::builder().on_with(&clockwork, {
                 let engine = Weak::clone(engine);
                 move |_, (id, due), at| {
@@ -491,12 +497,8 @@ impl Life {
 
     fn keep_up(engine: &Arc<Engine>, upkeep: &Group, beats: bool) {
         let beating = Arc::clone(engine);
-        let beat = engine.settings.lease / 3;
         if beats {
-            upkeep.every(beat.min(SELDOM)).run(move |_| {
-                let engine = Arc::clone(&beating);
-                async move { engine.renew(&*engine.store).await }
-            });
+            engine.beats_by_itself.store(true, Ordering::SeqCst);
         } else {
             upkeep.every(Duration::from_millis(250)).run(move |_| {
                 let alive = beating.begun.elapsed().as_millis();
@@ -506,10 +508,8 @@ impl Life {
             });
         }
         let pruning = Arc::clone(engine);
-        let (often, seldom) = (Duration::from_secs(1), Duration::from_secs(60));
-        let dead_retention = engine.settings.dead_retention.unwrap_or(seldom);
-        let retention = engine.settings.retention.min(dead_retention);
-        let period = retention.clamp(often, seldom);
+        let retention = engine.settings.shortest_retention();
+        let period = retention.clamp(Duration::from_secs(1), engine.settings.prune);
         // Not at once: the first claim of the worker comes first.
         let series = upkeep.every(period).starting_at(Instant::now() + period);
         series.run(move |_| {

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::front::EVERYTHING;
+use super::heartbeat::SELDOM;
 use super::lane::{Groups, Lane};
 use super::outage::Outage;
 use super::run::{self, Stops};
@@ -115,6 +116,12 @@ pub(crate) struct Engine {
     pub(super) groups: Weak<Groups>,
     /// The group in which the ends of jobs are written.
     pub(super) ends: Handle,
+    /// The group of the tasks that have to run until the last job has ended.
+    pub(super) upkeep: Handle,
+    /// The worker has no thread of its own for its heartbeats, so they are jobs of `upkeep` while it has jobs.
+    pub(super) beats_by_itself: AtomicBool,
+    /// The next of these heartbeats is due at some time.
+    pub(super) is_beating: AtomicBool,
     /// The hints. The key has the job and the time, since a job that was moved has a hint for each time. The value is
     /// the lane.
     pub(super) hints: KeyedHandle<(JobId, Micros), usize>,
@@ -450,10 +457,32 @@ impl Engine {
             // The job was claimed again, so its former lease was lost, which had not been noticed yet.
             before.stops.lose();
         }
+        self.keep_beating();
         let over = stops.over();
         let run = run::run(Arc::clone(self), at, job, stops, over);
         // If the run is rejected, the job stays among the held jobs and is given back with them.
         lane.start(run);
+    }
+
+    /// Sends heartbeats while this worker has jobs, unless a thread does. On a paused clock that jumps over years there must be
+    /// none in between.
+    fn keep_beating(self: &Arc<Self>) {
+        let beats = self.beats_by_itself.load(Ordering::SeqCst);
+        if !beats || self.is_beating.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let engine = Arc::clone(self);
+        let beat = async move {
+            engine.renew(&*engine.store).await;
+            // In this order, since a job that starts now sees that a heartbeat is due, or is seen here.
+            engine.is_beating.store(false, Ordering::SeqCst);
+            if !engine.held.is_empty() {
+                engine.keep_beating();
+            }
+        };
+        let period = (self.settings.lease / 3).min(SELDOM);
+        // It is rejected when the worker has ended.
+        let _ = self.upkeep.try_delay(period, beat);
     }
 
     /// Removes a job whose end is in the store.

@@ -26,10 +26,20 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// How long a job waits until it goes before new jobs of the next higher priority.
     pub(crate) ageing: Option<Duration>,
+    /// The longest time between two deletions of old jobs.
+    pub(crate) prune: Duration,
     /// How long done and cancelled jobs are kept.
     pub(crate) retention: Duration,
     /// How long dead jobs are kept; without it they are never deleted.
     pub(crate) dead_retention: Option<Duration>,
+}
+
+impl Settings {
+    /// Returns the shortest time after which jobs of a state are deleted.
+    pub(super) fn shortest_retention(&self) -> Duration {
+        let dead = self.dead_retention.unwrap_or(Duration::MAX);
+        self.retention.min(dead)
+    }
 }
 
 impl Default for Settings {
@@ -43,6 +53,7 @@ impl Default for Settings {
             cancel_grace: Duration::from_secs(5),
             grace: Duration::from_secs(15),
             ageing: None,
+            prune: Duration::from_secs(60),
             retention: Duration::from_secs(24 * 3600),
             dead_retention: None,
         }

@@ -557,6 +557,26 @@ async fn drain_ends_though_a_job_comes_after_one_that_has_no_worker() {
     assert_eq!(log.notes(), [1, 2]);
 }
 
+/// Otherwise a test that lets years pass would take minutes.
+#[tokio::test(start_paused = true)]
+async fn a_worker_of_the_testkit_does_little_while_nothing_is_due() {
+    let memory = testkit::queue();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let queue = Wrapped::queue(memory.store(), move |when, _| {
+        count.fetch_add(usize::from(when == When::Before), Ordering::SeqCst);
+        Duration::ZERO
+    });
+    let days = 30;
+    let job = queue.enqueue(Note(1)).after(days * 86_400 * SECOND);
+    job.await.expect("enqueued");
+    let summary = testkit::drain(noting(&queue, &Log::new())).await;
+    assert_eq!(summary.expect("drained").done, 1);
+    let calls = calls.load(Ordering::SeqCst);
+    // A hundred times a day it deletes old jobs, of two states.
+    assert!(calls < 250 * days as usize, "{calls} in {days} days");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ends_with_its_job_is_not_lost() {
     let memory = testkit::queue();
