@@ -46,6 +46,11 @@ pub(super) struct Wheel {
     at: Tick,
     /// The first tick of the first bucket that is not empty; `Tick::MAX` if all are empty.
     first: Tick,
+    /// The earliest deadline in that bucket; `NEVER` if all are empty.
+    earliest: Timestamp,
+    /// How many buckets are large. The driver asks this and the two before in each of its turns: kept here, they spare
+    /// it a look at the levels, which mostly are in no cache.
+    large: usize,
     levels: Vec<Level>,
     len: usize,
 }
@@ -133,6 +138,8 @@ impl Wheel {
         Wheel {
             at,
             first: Tick::MAX,
+            earliest: Timestamp::NEVER,
+            large: 0,
             levels: Vec::new(),
             len: 0,
         }
@@ -168,6 +175,7 @@ impl Wheel {
         let bits = level * LEVEL_BITS;
         let index = (tick >> bits) as usize % BUCKETS;
         self.first = self.first.min(tick >> bits << bits);
+        self.earliest = self.earliest.min(at);
         if self.levels.len() <= level as usize {
             self.add_levels(level as usize + 1);
         }
@@ -176,8 +184,9 @@ impl Wheel {
         let bucket = &mut level.buckets[index];
         bucket.earliest = bucket.earliest.min(at);
         bucket.slots.push(slot);
-        if bucket.slots.len() > LARGE {
+        if bucket.slots.len() == LARGE + 1 {
             level.large |= 1 << index;
+            self.large += 1;
         }
         self.len += 1;
     }
@@ -215,18 +224,18 @@ impl Wheel {
 
     /// Returns the earliest deadline of the first bucket, or an earlier instant; `None` if there is no entry.
     pub(super) fn earliest(&self) -> Option<Timestamp> {
-        let (level, index) = self.find_first()?;
-        Some(self.levels[level].buckets[index].earliest)
+        (self.len > 0).then_some(self.earliest)
     }
 
     /// Returns whether there is a large bucket.
     pub(super) fn has_large(&self) -> bool {
-        self.levels.iter().any(|level| level.large != 0)
+        self.large > 0
     }
 
     /// Returns all large buckets, also those behind other ones.
     pub(super) fn large(&self) -> impl Iterator<Item = &Bucket> {
-        self.levels.iter().flat_map(|level| {
+        let levels: &[Level] = if self.large > 0 { &self.levels } else { &[] };
+        levels.iter().flat_map(|level| {
             let mut left = level.large;
             std::iter::from_fn(move || {
                 let index = left.trailing_zeros() as usize;
@@ -250,8 +259,12 @@ impl Wheel {
         level.large &= !(1 << index);
         let bucket = std::mem::take(&mut level.buckets[index]);
         self.len -= bucket.slots.len();
+        self.large -= usize::from(bucket.slots.len() > LARGE);
         let next = self.find_first();
         self.first = next.map_or(Tick::MAX, |next| self.start(next));
+        self.earliest = next.map_or(Timestamp::NEVER, |(level, index)| {
+            self.levels[level].buckets[index].earliest
+        });
         // The wheel advances into the range of this bucket, or entries that are pushed again would go to the same
         // bucket. But not further than its first deadline or `until`, since entries that are not later than `at` go to
         // the heap, which is to stay small.
@@ -399,6 +412,7 @@ mod tests {
         assert!(wheel.take(7).is_some());
         assert!(wheel.take(9).is_some());
         assert_eq!(large(&wheel), []);
+        assert!(!wheel.has_large());
     }
 
     #[test]
