@@ -371,20 +371,20 @@ fn no_job_code_runs_after_it_has_returned() {
     watched(|| {
         multi_thread().block_on(bounded(async {
             let group = Group::new();
-            let [blocking, called, ended] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
-            let in_job = [&blocking, &called, &ended].map(Arc::clone);
+            let [blocking, ended] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+            let in_job = [&blocking, &ended].map(Arc::clone);
+            let (call, called) = std::sync::mpsc::channel::<()>();
             let job = group.delay(Duration::ZERO, async move {
-                let [blocking, called, ended] = in_job;
+                let [blocking, ended] = in_job;
                 blocking.store(true, Ordering::SeqCst);
-                while !called.load(Ordering::SeqCst) {
-                    std::thread::sleep(ms(1));
-                }
+                // Returns when the other end is dropped.
+                let _ = called.recv();
                 std::thread::sleep(ms(100));
                 ended.store(true, Ordering::SeqCst);
             });
             until("it blocks", || blocking.load(Ordering::SeqCst)).await;
             let shutdown = group.shutdown(Duration::ZERO);
-            called.store(true, Ordering::SeqCst);
+            drop(call);
             let report = shutdown.await;
             assert!(ended.load(Ordering::SeqCst), "it was not waited for");
             // It could not be aborted, and ran to its end.

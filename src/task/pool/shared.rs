@@ -865,7 +865,7 @@ impl<E: Send + 'static> Drop for Remainder<E> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{Pending, pending};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
     use std::task::Wake;
 
@@ -896,6 +896,15 @@ mod tests {
         assert!(state.check_drained().is_some());
         drop(state);
         assert_eq!(pool.cause(), None);
+    }
+
+    /// Takes the only slot, and submits a task that waits for it.
+    fn waiting_submit(pool: &Arc<Pool<()>>) -> SubmitTicket<Pending<Result<(), ()>>> {
+        assert!(pool.lock().queue.try_acquire());
+        match pool.submit(Caller::Owner, Location::caller(), pending()) {
+            Ok(Submitted::Waiting(ticket)) => ticket,
+            _ => unreachable!("there is no slot"),
+        }
     }
 
     /// Panics when its last waker is dropped.
@@ -936,12 +945,7 @@ mod tests {
     #[tokio::test]
     async fn the_wakers_of_a_submit_are_dropped_outside_of_the_lock() {
         let pool = pool(1);
-        assert!(pool.lock().queue.try_acquire());
-        let task = pending::<Result<(), ()>>();
-        let submitted = pool.submit(Caller::Owner, Location::caller(), task);
-        let Ok(Submitted::Waiting(ticket)) = submitted else {
-            unreachable!("there is no slot");
-        };
+        let ticket = waiting_submit(&pool);
         let dropped = Arc::new(AtomicUsize::new(0));
         for former in 0..2 {
             let waker = DroppedOutside(Arc::clone(&pool), Arc::clone(&dropped));
@@ -1023,12 +1027,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_is_told_though_the_waker_of_the_last_submit_panics_when_it_is_dropped() {
         let pool = pool(1);
-        assert!(pool.lock().queue.try_acquire());
-        let task = pending::<Result<(), ()>>();
-        let submitted = pool.submit(Caller::Owner, Location::caller(), task);
-        let Ok(Submitted::Waiting(ticket)) = submitted else {
-            unreachable!("there is no slot");
-        };
+        let ticket = waiting_submit(&pool);
         let bomb = Waker::from(Arc::new(Bomb));
         let polled = pool.poll_submit(&ticket, &mut Context::from_waker(&bomb));
         assert!(polled.is_pending());
