@@ -185,10 +185,10 @@ impl Builder {
     ///
     /// It needs the crate's feature `timerfd`. Without it, and on other systems, this setting changes nothing.
     ///
-    /// tokio's timers work in whole milliseconds: without a timerfd, jobs start half a millisecond late in the median,
-    /// and two milliseconds late at worst. A group with a timerfd holds one file open. It wakes the runtime once for
-    /// each deadline, so it costs more CPU where there are many deadlines. If the process may open no more files, the
-    /// group uses tokio's timer alone. On a paused clock a timerfd makes no difference.
+    /// tokio's timers work in whole milliseconds: without a timerfd, jobs start half a millisecond to one millisecond
+    /// late in the median, and one in a hundred two milliseconds late. A group with a timerfd holds one file open. It
+    /// wakes the runtime once for each deadline, so it costs more CPU where there are many deadlines. If the process may
+    /// open no more files, the group uses tokio's timer alone. On a paused clock a timerfd makes no difference.
     ///
     /// The runtime needs its I/O driver (`enable_io` or `enable_all`): [`build`](Builder::build) panics
     /// without it.
@@ -213,7 +213,8 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime if none was set, and on a runtime without a timer.
+    /// Outside of a tokio runtime if none was set, on a runtime without a timer, and with a
+    /// [`timerfd`](Builder::timerfd) on one without an I/O driver.
     ///
     /// # Examples
     ///

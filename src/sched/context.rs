@@ -18,9 +18,10 @@ use crate::common::panic::Payload;
 
 /// A running job's view of its group: its deadline, the cancel token, and the methods to schedule more.
 ///
-/// The jobs of `delay_with`, `schedule_with` and `repeat` get one. What it schedules is accepted while `wait` or
-/// `drain` is under way, and is waited for. Once the group was shut down or cancelled, or was closed and no job is left,
-/// its methods do not panic, but drop the job and return a finished handle. A context may outlive its job, and schedules
+/// The jobs of `delay_with`, `schedule_with`, `repeat` and `at_wall` get one, and each
+/// [`Tick`](crate::periodic::Tick) of a series has one. What it schedules is accepted while `wait` or `drain` is under
+/// way, and is waited for. Once the group was shut down or cancelled, or was closed and no job is left, its methods do
+/// not panic, but drop the job and return a finished handle. A context may outlive its job, and schedules
 /// under the same rules then. The counts of the group are at `context.handle().stats()`.
 ///
 /// # Examples
