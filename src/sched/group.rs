@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_looks_at_more_than_a_page_of_jobs_under_the_lock() {
+    async fn nothing_looks_at_more_than_a_chunk_of_jobs_under_the_lock() {
         type Call = fn(Group) -> Option<Group>;
         let calls: [(&str, Call); 9] = [
             ("stats", |group| {

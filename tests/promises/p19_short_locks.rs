@@ -1,7 +1,7 @@
 //! Nothing that a user calls once is O(pending) under the lock.
 //!
-//! That the end of a group, a sweep, a `wait` and the list of jobs look at one page of jobs a hold of the lock is a test beside
-//! the group, `sched::group`, which can count that. What it costs another thread is the soak `end`.
+//! That the end of a group, a `wait` and the list of jobs look at one chunk of jobs per hold of the lock is a test
+//! beside the group, `sched::group`, which can count that. What it costs another thread is the soak `end`.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
