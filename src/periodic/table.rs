@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_missed_ticks() {
+    fn missed_ticks_are_skipped_postponed_or_made_up_for_as_the_setting_says() {
         let lengths = [3, 25, 3, 3, 3, 3];
         let rows = [
             (MissedTicks::Skip, [0, 10, 40, 50, 60, 70]),

@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_admission() {
+    fn who_is_admitted_depends_on_the_end_of_the_group_and_on_the_caller() {
         use Caller::{External, Job};
         let cancelled = Some(StopReason::Cancelled);
         let table = [

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_admission() {
+    fn who_is_admitted_depends_on_the_phase_the_caller_and_a_cancel() {
         let now = Instant::now();
         let [
             mut drained,
