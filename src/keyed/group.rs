@@ -306,7 +306,8 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         self.group.token()
     }
 
-    /// After `wait` it is the owner's mistake, and the group says so in its own words.
+    /// Panics, as the methods of [`Group`] do, if an entry was rejected because the group is closed: that is a mistake of
+    /// its owner.
     #[track_caller]
     fn checked<T>(&self, answer: Inserted<T>) -> Inserted<T> {
         if matches!(answer, Inserted::Rejected(_)) {

@@ -167,8 +167,10 @@ impl<K, V, S> KeyedContext<K, V, S> {
         self.keys.group().instant(self.run.deadline)
     }
 
-    /// Returns how late the run started, measured from [`deadline`](KeyedContext::deadline). It is exact to some tens
-    /// of microseconds: where many entries start one right after another, the clock is not read for each of them.
+    /// Returns how late the run started, measured from [`deadline`](KeyedContext::deadline).
+    ///
+    /// Where many short runs start one right after another, the clock is read only for every eighth. So if one of them
+    /// takes long before its first await, that time may be missing for up to seven runs behind it.
     pub fn lateness(&self) -> Duration {
         self.run.now.since(self.run.deadline)
     }

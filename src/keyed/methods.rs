@@ -574,6 +574,24 @@ macro_rules! keyed_methods {
             /// [`schedule`](Self::schedule).
             ///
             #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
+            /// # use tokio::time::Instant;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let reports = KeyedGroup::new();
+            /// let noon = Instant::now() + Duration::from_secs(3600);
+            /// let report = |report: KeyedContext<&'static str>| async move {
+            ///     println!("sold: 7, {:?} late", report.lateness());
+            /// };
+            /// reports.schedule_with("sales", noon, report, OnDuplicate::Keep);
+            /// reports.wait().await
+            /// # }
+            /// ```
             #[track_caller]
             pub fn schedule_with<J: $crate::Job>(
                 &self,

@@ -103,7 +103,7 @@
 //!
 //! The cost of a method does not depend on the number of entries, but for [`keys`](KeyedGroup::keys) and
 //! [`drain_values`](KeyedGroup::drain_values): it is one hash, one look-up and one step in the group. A removal leaves
-//! the step in the group to a later call, and the next insert may reuse the group's slot of the removed entry. The
+//! the step in the group to a later call, and a later insert may reuse the group's slot of the removed entry. The
 //! storage grows and shrinks by about a factor of two, and the index is rebuilt then. A run costs the allocation of the
 //! handler's future.
 //!

@@ -420,7 +420,7 @@ where
     V: Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// Returns the upper 32 bits of a key's hash. This is user code, and is called without the lock.
+    /// Returns 32 bits of a key's hash. This is user code, and is called without the lock.
     fn hash<Q>(self, key: &Q) -> u32
     where
         K: Borrow<Q>,
