@@ -269,7 +269,8 @@ impl<'a> Every<'a> {
 struct Series {
     table: Timetable,
     origin: Origin,
-    /// Only the runs of the series lock it, one at a time. The clock is a user's code, and read without the lock.
+    /// Locked by `Every::run`, and then by the runs of the series, one at a time. The clock is a user's code, and read
+    /// without the lock.
     progress: Mutex<Progress>,
 }
 

@@ -13,8 +13,9 @@
 //! A group changes to a later phase and never back. A question and the change that follows from it happen under one hold
 //! of the pool's lock, so a task that is spawned concurrently with `wait` is waited for or rejected, never lost.
 //!
-//! `stopping` is independent of the phase: a failure, the deadline or the end of a grace sets it, and a cancelled token
-//! has the same effect. A group that is stopping still drains only when it is closed.
+//! `stopping` is independent of the phase: a failure, the deadline, the end of a grace, the drop of the owner or the end
+//! of the runtime sets it, and a cancelled token has the same effect. A group that is stopping still drains only when it
+//! is closed.
 
 use tokio::time::Instant;
 
@@ -98,8 +99,8 @@ impl Lifecycle {
         }
     }
 
-    /// Adds a member. Returns `false` if it is rejected. A cancelled group may still be joined: the member holds
-    /// `wait` up, and sees the token. Without an owner no `wait` can come.
+    /// Adds a member. Returns `false` if it is rejected. A cancelled group may still be joined: `wait` waits for the
+    /// member. Without an owner no `wait` can come.
     pub(super) fn join(&mut self, caller: Caller) -> bool {
         let is_closed = self.admit(caller, false) == Err(Rejected::Closed);
         let joins = !is_closed && self.phase != Phase::Dropped;
