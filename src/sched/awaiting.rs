@@ -42,9 +42,9 @@ pub(super) struct AwaitingJob {
 
 const POLLED: u8 = 1;
 const WOKEN: u8 = 2;
-/// The job is to stop instead of being polled again. This is set under the group's lock (except at the end of the
-/// runtime), and only while the job is in this place. The place is given to another job only after the end of this one
-/// was recorded under that lock, and the flags are cleared then (`Places::recycle`). So an abort never hits the next job.
+/// The job is to stop instead of being polled again. This is set under the group's lock, and only while the job is in
+/// this place. The place is given to another job only after the end of this one was recorded under that lock, and the
+/// flags are cleared then (`Places::recycle`). So an abort never hits the next job.
 const ABORTED: u8 = 4;
 
 /// A place without a job, and the waker for its next job.

@@ -28,7 +28,7 @@ impl EndedDrops {
 
     /// Has every later caller of `add` look whether the group has drained.
     pub(super) fn close(&self) {
-        // Each step in a group that is closing calls this.
+        // Called again and again: by each step that looks whether the group has drained.
         if self.0.load(Acquire) & CLOSED == 0 {
             self.0.fetch_or(CLOSED, AcqRel);
         }

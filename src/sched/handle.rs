@@ -262,7 +262,8 @@ pub struct JobHandle {
 #[derive(Clone, Copy)]
 enum Admission {
     // The number alone identifies the job, without a sequence: the slot counts its handles, and is not given to another
-    // job before the count is zero. Each clone and each drop changes the count, under the lock.
+    // job before the count is zero. A clone is counted at once, under the lock. A drop may be counted later, by the next
+    // caller that takes the lock (`DroppedHandle`); until then the slot is kept.
     Slot(u32),
     /// The job was not accepted.
     Rejected {

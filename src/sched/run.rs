@@ -77,7 +77,7 @@ impl RunningJob {
         }
     }
 
-    /// Ends the run, in two steps under the group's lock, and drops user values before each of them.
+    /// Ends the run: drops the user's values, and records the end under the group's lock.
     pub(super) fn end(self, shared: &Arc<Shared>, outcome: RunOutcome) {
         // The end of a run has four parts, and each relies on the ones before it:
         //
@@ -88,9 +88,11 @@ impl RunningJob {
         // 3. Without a lock: these values are dropped: a runnable that does not run again, a panic that is not kept. A
         //    `JoinHandle` gets its value by the drop of the runnable. Since part 2 came first, its reader finds a
         //    finished job, and a destructor that blocks holds no slot.
-        // 4. `end_drops` stops counting the job, and in a group that is closing wakes `wait` if it was the last one.
-        //    So when a group has drained, no `JoinHandle` still waits for a value, and no destructor of a job is
-        //    running.
+        // 4. `end_drops` stops counting the job, without the lock; only in a group that is closing it takes the lock,
+        //    and wakes `wait` if the job was the last one. So when a group has drained, no `JoinHandle` still waits for
+        //    a value, and no destructor of a job is running.
+        //
+        // Parts 3 and 4 are left out if no value is left.
         let RunningJob {
             slot,
             id,

@@ -19,7 +19,8 @@ pub(crate) struct Run {
     pub(crate) deadline: Timestamp,
     /// The time of the start, by the worker's clock.
     pub(crate) now: Timestamp,
-    /// The clock was read for this run. Otherwise `now` is at most some tens of microseconds behind.
+    /// The clock was read for this run. Otherwise `now` is from before some of the jobs that the worker has run since,
+    /// which may have taken long (see `CachedClock`).
     pub(super) is_exact: bool,
     pub(super) scheduled_at: &'static Location<'static>,
 }
@@ -50,7 +51,8 @@ pub(crate) type JobFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A table whose rows are jobs of a group.
 ///
 /// The group keeps only a slot for a pending row; the values of the row are in the table. The table has a lock of its
-/// own, which comes before the group's. It changes the job of a row under both locks.
+/// own, which comes before the group's. It changes the job of a row under both locks; but a cancel it may only note
+/// under its own (`Cancels`).
 pub(crate) trait RowTable: Send + Sync {
     /// Returns whether the claimed row can start now. If not, the table has made its job a blocked one of the group, in
     /// the same step, and unblocks it later. `me` is the table itself. An error is the panic of user code, which ends
@@ -61,11 +63,11 @@ pub(crate) trait RowTable: Send + Sync {
     /// This is user code, which may panic.
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture>;
 
-    /// Drops the values of all rows, since the group was dropped.
+    /// Drops the values of all rows: the group has no owner any more who could ask for them.
     fn clear(&self);
 }
 
-/// A job that has not started. It is one allocation, as large as the value that the user passed.
+/// A job that has not started. A job that is only a future is one allocation, of the size of that future.
 pub(super) trait Runnable: Send {
     /// Begins a run, and writes what is to be polled to `started`. This is user code, which may panic.
     // `started` is no return value, since to move a value that was just written is slow (store forwarding).

@@ -31,7 +31,7 @@ use crate::common::trace;
 //
 //   table of a keyed group ─┐
 //                           ├─▶ `state` ──▶ local queue of a worker ──▶ queue of woken jobs
-//   `timer` ────────────────┘
+//   `timer` ────────────────┘       └─────▶ `ends_at`
 //
 // The lock of an `AwaitingJob` is held while user code is polled, so every lock may be taken under it; it is itself
 // never taken under another one.

@@ -67,10 +67,11 @@ fn start_some(shared: &Arc<Shared>, count: usize) {
     shared.make_stealable();
 }
 
-/// The clock of a worker. To read the time for each job would cost as much as all the rest of a short job.
+/// The clock of a worker. To read the time for each job would be a large part of what a short job costs.
 ///
 /// It is read for the first and the last of the claimed jobs, and for each eighth in between; or for each one, as long
-/// as jobs take longer than a few microseconds.
+/// as jobs take longer than a few microseconds. So after short jobs, a long one is noticed at the next reading: up to
+/// seven jobs behind it start by a time from before it.
 struct CachedClock {
     now: Timestamp,
     /// The clock was read for the job that starts now.
@@ -119,8 +120,8 @@ impl CachedClock {
 
 struct Worker {
     shared: Arc<Shared>,
-    // Owned by this task, and passed to each step under the group's lock. It changes only there, so it agrees with the
-    // counts in `Workers` whenever the lock is free.
+    // Owned by this task, and passed to each step under the group's lock. All of it but `ended` changes only there, so
+    // it agrees with the counts in `Workers` whenever the lock is free.
     registration: Registration,
     /// Places for jobs that have to await.
     places: Places,

@@ -74,8 +74,9 @@ impl Sequence {
 /// Only the binary heap compares single entries, and it is small: it holds what is pushed when it is due soon already,
 /// or while there are [few](FEW) entries, for which a wheel would be more work and more memory. Any other entry is only
 /// the number of its slot, in a bucket of the [`Wheel`]. When a bucket is due soon, the driver looks up its slots, and
-/// their entries are sorted and appended to a *run*, which is a sorted FIFO queue. Of a large bucket of a higher level
-/// only the entries that are due soon go to a run, and the rest goes to lower levels of the wheel.
+/// their entries are sorted and appended to a *run*, which is a sorted FIFO queue. If a bucket of a higher level has
+/// more slots than are looked up in one step, only the entries that are due soon go to a run, and the rest goes to lower
+/// levels of the wheel.
 ///
 /// There are several runs: jobs of one deadline that were scheduled over a long time are in buckets of several levels,
 /// and those that were scheduled last leave the wheel first. A job that was moved later is found with its new deadline
@@ -83,7 +84,7 @@ impl Sequence {
 #[derive(Debug)]
 pub(in crate::sched) struct Queue {
     wheel: Wheel,
-    /// A large bucket that was taken out of the wheel and is looked up in parts.
+    /// The bucket that was taken out of the wheel last, until all of it was looked up: in parts, if it has many slots.
     moving: Bucket,
     /// How many slots of its first segment have been looked up.
     moved: usize,
@@ -106,8 +107,8 @@ const FEW: usize = 64;
 const KEPT_NEAR: usize = 16;
 /// A bucket leaves the wheel at least this long before its time.
 const AHEAD: Duration = Duration::from_millis(16);
-/// A large bucket leaves the wheel this much earlier for each of its entries. This is enough for no job to be late for
-/// it, also if other programs use the processor most of the time.
+/// A large bucket leaves the wheel this much earlier for each of its entries, since to look them up takes time. By this
+/// the latest of 500,000 jobs a second was 6 ms late instead of 39 (benches/NOTES.md).
 const AHEAD_EACH: Duration = Duration::from_nanos(500);
 
 /// Returns how long before its time a bucket of `len` entries leaves the wheel.

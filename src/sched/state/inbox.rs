@@ -2,7 +2,8 @@
 //! that the driver sleeps for.
 //!
 //! The driver owns the heap behind the channel, which is not under the lock. It reports the size and the first deadline
-//! of the heap whenever it releases jobs, in the same step.
+//! of the heap at the end of each turn, in the step that releases the due jobs, and when a sweep has ended. If it
+//! releases jobs in between, the last report still holds: no live entry is earlier, and there are no more of them.
 
 use std::task::Waker;
 
@@ -50,7 +51,7 @@ enum DriverState {
     Running,
     /// The driver sleeps. If its timer or the token wakes it, it stays in this state until its turn begins.
     Parked {
-        /// What its timer is set to.
+        /// The deadline that it sleeps for. Its timer may be set to an earlier instant (see `Timer`).
         until: Timestamp,
         /// An entry has come that is earlier than the driver's own deadline, and `until` is that of the entry.
         is_earlier: bool,

@@ -57,7 +57,8 @@ pub(super) enum Reset {
 // All of it but `ended_drops` is under the group's lock. From its admission until its values have been dropped, a job is
 // in exactly one of three counts: `pending`, `ready.running()` and those that are being dropped. Each transition moves it
 // from one count to another in one step. So their sum, `held`, is zero only if nothing is left of any job, and only then
-// the group drains.
+// the group drains. The row of a table is an exception: when its table cancels it, it is not counted any more, and its
+// values are the table's.
 pub(in crate::sched) struct Jobs {
     slab: Slab,
     /// The tables whose rows are jobs.
@@ -630,7 +631,8 @@ impl Jobs {
     }
 
     /// Moves the next due jobs for which slots are free to the local queue of a worker, in release order and at most
-    /// `most`. Returns how many; behind very many dead entries there are fewer or none, and the worker claims again.
+    /// `most`. Returns how many it has tried to move: behind very many dead entries there are fewer jobs or none, and
+    /// the worker claims again.
     pub(super) fn claim(
         &mut self,
         local: &Arc<LocalQueue>,
@@ -851,8 +853,9 @@ impl Jobs {
             }
         }
         for slot in self.slab.chunk(chunk) {
-            // No sweep of the ready queue here: the walk takes all jobs that are in it, and with the last one the queue
-            // is cleared.
+            // No sweep of the ready queue here. Mostly the walk takes all jobs that are in it, and with the last one the
+            // queue is cleared. After a shutdown it takes only those that have become due since the call, and what is
+            // left is worked off within the grace.
             match self.take_pending_from(slot, from, |job| dropped.jobs.push(job)) {
                 Some(Stage::Released) => drop(self.ready.remove()),
                 Some(Stage::Blocked) => self.tables.unblock(),

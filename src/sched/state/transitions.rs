@@ -38,7 +38,8 @@ pub(in crate::sched) struct Effects {
     pub(in crate::sched) driver: Option<WakeDriver>,
     /// Wake the parked worker.
     pub(in crate::sched) worker: Option<Waker>,
-    /// Wake these tasks: they wait for the end of the group, or are running jobs that are to stop.
+    /// Wake these tasks: they wait for the end of the group, are running jobs that are to stop, or are the worker that
+    /// is parked when the group has drained.
     pub(in crate::sched) wake: Vec<Waker>,
     /// Cancel the group's token.
     pub(in crate::sched) cancel: bool,

@@ -41,8 +41,8 @@ pub(in crate::sched) struct Workers {
     // free a slot restore it in one of three ways:
     //
     // - The release of due jobs, a claim and the end of a run call workers (`State::want_workers`).
-    // - A cancel, an abort and a move of a claimed job, and a row that a worker has claimed and may not start, are
-    //   rare. They notify the driver, whose turn calls workers (`State::job_left`).
+    // - A cancel, an abort and a move of a claimed job, a row that a worker has claimed and may not start, and a row
+    //   that is unblocked are rare. They notify the driver, whose turn calls workers (`State::job_left`, `unblock`).
     // - A query that records the end of a job does nothing: the worker of that job is busy, and claims next.
     active: usize,
     /// Those of the active workers that have not looked at the ready queue yet. A worker is counted here before its
