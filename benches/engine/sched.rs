@@ -54,7 +54,7 @@ fn queue_of_the_driver(bencher: Bencher<'_, '_>, size: usize) {
         for turn in 0..=MINUTE / TURN {
             let now = Timestamp::ALWAYS.after(Duration::from_nanos(turn * TURN));
             while let Some(slots) = queue.cascade(now, 512) {
-                queue.extend(slots.into_iter().map(|slot| entries[slot as usize]));
+                queue.cascaded(slots.into_iter().map(|slot| entries[slot as usize]));
             }
             queue.pop_due(now, &mut batch, usize::MAX);
             out += batch.drain(..).count();

@@ -1,8 +1,9 @@
 //! A hierarchical timing wheel (Varghese and Lauck 1987) for entries that are due later, so that the heap holds only
 //! those that are due soon. It has up to eight levels of 64 buckets, and cascades lazily.
 //!
-//! A pop of a binary heap costs a cache miss for each of its deeper levels: 30 ns at ten thousand entries, 200 ns at a
-//! million. Here a far entry is four bytes in a bucket, and is touched again only when its bucket is due soon.
+//! A pop of a binary heap costs a cache miss for each of its deeper levels: some 40 ns at ten thousand entries, and 190 to
+//! 280 ns at a million (benches/NOTES.md). Here a far entry is four bytes in a bucket, and is touched again only when its
+//! bucket is due soon.
 
 use std::collections::VecDeque;
 
