@@ -258,11 +258,12 @@ impl Builder {
             clock,
             token,
             token_is_shared,
-            runtime.clone(),
+            runtime,
             self.name,
             timer,
         );
-        runtime.spawn(Driver::new(Arc::clone(&shared)).drive());
+        let driver = Driver::new(Arc::clone(&shared));
+        shared.runtime.spawn(driver.drive());
         shared.make_stealable();
         Group::new_from(shared)
     }
