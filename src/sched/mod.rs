@@ -12,7 +12,7 @@
 //   driver: queue (heap, timing wheel) and one sleep
 //         │
 //         ▼  due: released in the order of (deadline, submission)
-//   state: jobs, ready                   counted against `max_running`
+//   state: jobs, ready                   wait for a slot of `max_running`
 //         │
 //         ▼  a worker claims up to 32 jobs at a time into its local queue
 //   worker, local_queue                  start check, then the first poll, with its panic caught

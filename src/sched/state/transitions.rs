@@ -422,9 +422,9 @@ impl State {
         };
         claimed += self.claim_woken(&worker.local);
         if self.lifecycle.may_start() {
-            // Woken jobs come before new ones: else more and more jobs would be half done, and their memory would have
-            // left the caches. But some new jobs start in any case, so that jobs which wake themselves again and again
-            // cannot hold up the others.
+            // Few new jobs are claimed while woken ones are left: else more and more jobs would be half done, and their
+            // memory would have left the caches. But some start in any case, so that jobs which wake themselves again
+            // and again cannot hold up the others.
             let most = match self.woken_jobs() {
                 0 => MOST_CLAIMED,
                 _ => FEW_CLAIMED,
@@ -489,8 +489,8 @@ impl State {
         let Some(woken) = self.woken.as_ref().filter(|woken| woken.len() > 0) else {
             return 0;
         };
-        // In a group with a limit, the one due job that is claimed besides holds a slot already. It must not wait
-        // behind many woken ones.
+        // In a group with a limit a worker claims one due job at a time, and starts it before the woken ones. The due job
+        // after it waits for the next claim, and must not wait behind many woken ones.
         let others_start = self.jobs.is_limited() && self.startable() > 0;
         let most = if others_start { FEW_WOKEN } else { MOST_WOKEN };
         local.claim_woken(woken, self.workers.share_of(woken.len(), most))
