@@ -394,7 +394,7 @@ impl JobHandle {
     }
 
     /// Stops the job: a pending job is cancelled, and a running job ends at its next await and frees its slot. `wait`
-    /// does not count this as an error.
+    /// does not count this as an error, unless the group was shut down before.
     ///
     /// A job that does not await cannot be stopped.
     ///
