@@ -168,9 +168,6 @@ impl<K, V, S> KeyedContext<K, V, S> {
     }
 
     /// Returns how late the run started, measured from [`deadline`](KeyedContext::deadline).
-    ///
-    /// Where many short runs start one right after another, the clock is read only for every eighth. So if one of them
-    /// takes long before its first await, that time may be missing for up to seven runs behind it.
     pub fn lateness(&self) -> Duration {
         self.run.now.since(self.run.deadline)
     }

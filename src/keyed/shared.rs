@@ -372,6 +372,7 @@ where
             keys: Arc::clone(&self),
             row,
         });
+        let run = run.at_exact_time(|| self.group.now());
         let context = KeyedContext::new(Arc::clone(&self), run);
         let key = match taken.key.into_key() {
             Ok(key) => key,

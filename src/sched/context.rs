@@ -47,13 +47,10 @@ pub struct JobContext {
 
 impl JobContext {
     /// The context of a run that starts now.
-    pub(super) fn new(shared: &Arc<Shared>, mut run: Run, number: u64) -> JobContext {
-        if !run.is_exact {
-            run.now = shared.now();
-        }
+    pub(super) fn new(shared: &Arc<Shared>, run: Run, number: u64) -> JobContext {
         JobContext {
             lent: Handle::uncounted(Arc::clone(shared), Caller::Job),
-            run,
+            run: run.at_exact_time(|| shared.now()),
             number,
         }
     }

@@ -25,6 +25,16 @@ pub(crate) struct Run {
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
+impl Run {
+    /// The run with the exact time of its start, which is now, for a context that tells it.
+    pub(crate) fn at_exact_time(mut self, now: impl FnOnce() -> Timestamp) -> Run {
+        if !self.is_exact {
+            (self.now, self.is_exact) = (now(), true);
+        }
+        self
+    }
+}
+
 /// A claimed job until it starts.
 pub(super) enum Work {
     Boxed(Box<dyn Runnable>),

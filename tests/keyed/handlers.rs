@@ -1,10 +1,15 @@
 //! What a handler may do with its context.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
 use crate::common::{HOUR, Log, ms};
 use schedgroup::WaitError;
 use schedgroup::keyed::OnDuplicate::{Keep, Replace};
 use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup};
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 
 #[tokio::test(start_paused = true)]
 async fn an_entry_inserts_itself_again_while_the_group_drains() {
@@ -103,4 +108,26 @@ async fn a_context_has_the_methods_and_the_facts_of_its_run() {
     keyed.insert_after('a', 0, ms(5), Replace);
     keyed.wait().await.unwrap();
     assert_eq!(log.take(), [(('c', 9), ms(5)), (('d', 4), ms(6))]);
+}
+
+/// Where many short runs start one right after another, the worker reads the clock for one in eight.
+#[tokio::test(start_paused = true)]
+async fn a_context_tells_how_late_its_run_is_though_the_run_before_it_took_long() {
+    let log = Log::new();
+    let seen = log.clone();
+    let took = |key: u32| Duration::from_micros(if key == 10 { 5_000 } else { 1 });
+    let keyed = KeyedGroup::with_handler(move |context: KeyedContext<u32, ()>, key: u32, ()| {
+        seen.push(context.lateness());
+        async move {
+            // The first poll moves the clock, and a second one is not needed.
+            let mut taken = pin!(advance(took(key)));
+            poll_fn(|cx| Poll::Ready(taken.as_mut().poll(cx).is_pending())).await;
+        }
+    });
+    for key in 0..20 {
+        keyed.insert_after(key, (), ms(0), Keep);
+    }
+    keyed.wait().await.unwrap();
+    let lateness = |before| (0..before).map(took).sum::<Duration>();
+    assert_eq!(log.labels(), (0..20).map(lateness).collect::<Vec<_>>());
 }
