@@ -110,34 +110,32 @@ impl fmt::Debug for BoxedJob {
     }
 }
 
-/// An argument of [`debounce`](super::KeyedGroup::debounce): a value, or a job if the values are jobs.
+/// A value that [`debounce`](super::KeyedGroup::debounce) makes of its argument `T`, which is a value itself, or a job if
+/// the values are jobs.
 ///
-/// It is implemented for every value and every [`Job`], and cannot be implemented by hand.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a value of this keyed group, whose values are of type `{V}`",
-    label = "expected `{V}`"
-)]
-pub trait IntoValue<V>: sealed::Sealed<V> {
+/// It is implemented for every value and, with every [`Job`], for [`BoxedJob`]. It cannot be implemented by hand.
+// Of the value and not of the argument, so that the compiler infers the argument's type from that of the values.
+pub trait ValueFrom<T>: sealed::Sealed<T> {
     #[doc(hidden)]
-    fn into_value(self) -> V;
+    fn value_from(argument: T) -> Self;
 }
 
-impl<V> IntoValue<V> for V {
-    fn into_value(self) -> V {
-        self
+impl<V> ValueFrom<V> for V {
+    fn value_from(value: V) -> V {
+        value
     }
 }
 
-impl<J: Job> IntoValue<BoxedJob> for J {
-    fn into_value(self) -> BoxedJob {
-        BoxedJob::new(self)
+impl<J: Job> ValueFrom<J> for BoxedJob {
+    fn value_from(job: J) -> BoxedJob {
+        BoxedJob::new(job)
     }
 }
 
 mod sealed {
     use super::{BoxedJob, Job};
 
-    pub trait Sealed<V> {}
+    pub trait Sealed<T> {}
     impl<V> Sealed<V> for V {}
-    impl<J: Job> Sealed<BoxedJob> for J {}
+    impl<J: Job> Sealed<J> for BoxedJob {}
 }

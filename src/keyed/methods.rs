@@ -165,14 +165,17 @@ macro_rules! keyed_methods {
             /// # }
             /// ```
             #[track_caller]
-            pub fn debounce(
+            pub fn debounce<T>(
                 &self,
                 key: K,
                 quiet: std::time::Duration,
                 ceiling: std::time::Duration,
-                value: impl crate::keyed::IntoValue<V>,
-            ) -> Inserted<V> {
-                let value = value.into_value();
+                value: T,
+            ) -> Inserted<V>
+            where
+                V: crate::keyed::ValueFrom<T>,
+            {
+                let value = V::value_from(value);
                 self.entries().debounce(key, quiet, ceiling, value)
             }
 

@@ -139,5 +139,5 @@ pub use builder::Builder;
 pub use end::End;
 pub use group::KeyedGroup;
 pub use handle::{KeyedContext, KeyedHandle};
-pub use job::{BoxedJob, IntoValue};
+pub use job::{BoxedJob, ValueFrom};
 pub use rule::{Inserted, OnDuplicate};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::{HOUR, Hold, Log, ms, settle};
 use schedgroup::keyed::OnDuplicate::{Keep, Replace};
-use schedgroup::keyed::{Inserted, KeyedGroup};
+use schedgroup::keyed::{BoxedJob, Inserted, KeyedGroup};
 use tokio::time::{Instant, sleep};
 
 use super::logging;
@@ -29,7 +29,49 @@ async fn a_debounced_value_gathers_the_events() {
     assert_eq!(log.take(), expected);
 }
 
-/// The storage of first debounces shrinks when most keys have gone; those that stay keep theirs.
+/// The compiler knows what `into` and the like have to make, as it does for an insert.
+#[tokio::test(start_paused = true)]
+async fn a_debounced_value_is_inferred_as_that_of_an_insert_is() {
+    let log = Log::new();
+    let saved = log.clone();
+    let saves = KeyedGroup::with_handler(move |_, _: u8, text: String| saved.job(text));
+    saves.insert_after(1, "inserted".into(), ms(1), Replace);
+    saves.debounce(2, ms(2), ms(2), "into".into());
+    saves.debounce(3, ms(3), ms(3), ["col", "lected"].into_iter().collect());
+    saves.debounce(4, ms(4), ms(4), "parsed".parse().unwrap());
+    saves.debounce(5, ms(5), ms(5), Default::default());
+    saves.wait().await.unwrap();
+    let expected = ["inserted", "into", "collected", "parsed", ""];
+    assert_eq!(log.labels(), expected);
+    let calls =
+        KeyedGroup::with_handler(|_, _: u8, call: Box<dyn FnOnce() + Send>| async { call() });
+    let called = log.clone();
+    calls.debounce(
+        1,
+        ms(1),
+        ms(1),
+        Box::new(move || called.push("boxed".into())),
+    );
+    calls.wait().await.unwrap();
+    assert_eq!(log.labels(), ["boxed"]);
+    // Also where the values are jobs, and where the caller does not know what they are.
+    fn of_any<V: Send + 'static>(keyed: &KeyedGroup<u8, V>, value: V) {
+        assert!(matches!(
+            keyed.debounce(1, ms(1), ms(1), value),
+            Inserted::New
+        ));
+    }
+    let (numbers, jobs) = (
+        KeyedGroup::with_handler(|_, _: u8, _: u64| async {}),
+        KeyedGroup::new(),
+    );
+    of_any(&numbers, 7);
+    of_any(&jobs, BoxedJob::new(log.job("boxed".to_owned())));
+    jobs.debounce(2, ms(2), ms(2), Box::pin(log.job("pinned".to_owned())));
+    jobs.wait().await.unwrap();
+    assert_eq!(log.labels(), ["boxed", "pinned"]);
+}
+
 /// The group accepts the entry, and ends before it has a value.
 #[tokio::test(start_paused = true)]
 async fn what_a_debounce_makes_as_the_group_ends_is_not_lost() {
@@ -59,6 +101,7 @@ async fn what_a_debounce_makes_as_the_group_ends_is_not_lost() {
     assert_eq!(log.take(), [(('k', 7), ms(5))]);
 }
 
+/// The storage of first debounces shrinks when most keys have gone; those that stay keep theirs.
 #[tokio::test(start_paused = true)]
 async fn ceilings_hold_though_most_of_the_keys_have_gone() {
     let log = Log::new();
