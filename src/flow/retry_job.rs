@@ -55,8 +55,8 @@ impl<O, F, E> Retry<'static, O, F, E> {
     ///
     /// # Panics
     ///
-    /// If the retry has resolved already, as `(&mut retry).await`. With a `Group`, also after `wait`, `drain` or `shutdown`
-    /// was called.
+    /// If the retry has resolved already, as `(&mut retry).await`. In a closed group it does not panic, not even with
+    /// `&group`; the method [`Group::retry`] does.
     ///
     /// # Examples
     ///

@@ -1121,8 +1121,10 @@ async fn a_group_a_handle_and_a_context_retry_as_methods() {
     }
     let said = misuse(|| drop(group.retry(retry())));
     assert!(said.contains("after Group::wait was called"), "{said}");
-    let rejected = group.handle().retry(retry()).await.unwrap_err();
-    assert_eq!((rejected.ended, rejected.attempts), (Ended::Cancelled, 0));
+    for rejected in [group.handle().retry(retry()), retry().spawn_on(&*group)] {
+        let rejected = rejected.await.unwrap_err();
+        assert_eq!((rejected.ended, rejected.attempts), (Ended::Cancelled, 0));
+    }
 }
 
 /// A handle's methods never panic; and while the misuse of an owner unwinds, a second panic would end the process.
