@@ -44,7 +44,8 @@ use tokio::time::Instant;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a job: a job is a future that returns `()` and is `Send + 'static`",
     label = "not a job",
-    note = "instead of a closure `|| ..`, pass the future itself: `async move {{ .. }}`"
+    note = "where a method takes a job, pass `async move {{ .. }}` instead of a closure",
+    note = "where it takes a closure, let that return the job: `|context| async move {{ .. }}`"
 )]
 pub trait Job: Future<Output = ()> + Send + 'static + sealed::Sealed {}
 
