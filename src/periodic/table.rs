@@ -112,7 +112,9 @@ impl Timetable {
             return Duration::MAX;
         }
         let nanos = self.period.as_nanos().saturating_mul(at.number.into());
-        let seconds = u64::try_from(nanos / NANOS).unwrap_or(u64::MAX);
+        let Ok(seconds) = u64::try_from(nanos / NANOS) else {
+            return Duration::MAX;
+        };
         Duration::new(seconds, (nanos % NANOS) as u32).saturating_add(at.put_off)
     }
 
@@ -240,5 +242,19 @@ mod tests {
         };
         assert!(table.due(last) > Duration::MAX / 2);
         assert_eq!(table.after(last, Duration::MAX).number, u64::MAX);
+    }
+
+    /// A clock can show a time that lies so far behind the start that the next tick cannot be told. If it counted as due, the
+    /// series would run again and again without a pause.
+    #[test]
+    fn a_tick_behind_the_last_time_never_comes() {
+        for missed in [MissedTicks::Skip, MissedTicks::Delay, MissedTicks::Burst(2)] {
+            let table = Timetable {
+                period: Duration::from_secs(7),
+                missed,
+            };
+            let first = table.first(Duration::MAX);
+            assert_eq!(table.due(first), Duration::MAX, "{missed:?}");
+        }
     }
 }
