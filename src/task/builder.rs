@@ -271,8 +271,8 @@ impl<E: Send + 'static> Builder<E> {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime if none was set, and with a deadline or a timeout on a runtime without a
-    /// timer.
+    /// Outside of a tokio runtime if none was set, and on a runtime without a timer with a deadline or a timeout that ends
+    /// within 100 years.
     ///
     /// # Examples
     ///

@@ -293,7 +293,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     ///
     /// # Panics
     ///
-    /// On a runtime without a timer, unless `grace` is zero.
+    /// On a runtime without a timer, unless `grace` is zero or more than 100 years.
     ///
     /// # Examples
     ///
@@ -342,7 +342,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     ///
     /// # Panics
     ///
-    /// On a runtime without a timer, unless `grace` is zero.
+    /// On a runtime without a timer, unless `grace` is zero or more than 100 years.
     ///
     /// # Examples
     ///
