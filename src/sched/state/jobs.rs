@@ -14,7 +14,7 @@ use super::call_site::{CallSite, CallSites, JobKind};
 use super::counts::{Counts, Ending, FirstPanic};
 use super::dropped::{DroppedChunk, DroppedJob};
 use super::lifecycle::Lifecycle;
-use super::ready::ReadyQueue;
+use super::ready::{MOST_LOOKS, ReadyQueue};
 use super::slab::{Contents, Emptied, PAGES, Slab, Slot, Stage};
 use super::tables::Tables;
 use super::workers::Workers;
@@ -650,10 +650,10 @@ impl Jobs {
             false => workers.share_of(startable, most),
         };
         local.fill(count, |claims| {
-            let mut has_series = false;
+            let (mut has_series, mut looks) = (false, MOST_LOOKS);
             for _ in 0..count {
                 let slab = &mut self.slab;
-                let taken = self.ready.take(|entry| {
+                let taken = self.ready.take(&mut looks, |entry| {
                     let slot = slab.released_mut(entry)?;
                     Some((slot.take_contents(Stage::Claimed)?, slot.call_site))
                 });

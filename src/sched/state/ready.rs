@@ -101,8 +101,8 @@ impl Entries {
 const KEPT: usize = 128;
 /// A step of a sweep looks at this many entries.
 const SWEPT: usize = 64;
-/// A job that takes a slot skips at most this many dead entries.
-const SKIPPED: usize = 512;
+/// A claim looks at no more entries than this: at its jobs, and at the dead entries that it skips.
+pub(super) const MOST_LOOKS: usize = 512;
 
 impl ReadyQueue {
     pub(super) fn new(limit: usize) -> ReadyQueue {
@@ -163,16 +163,20 @@ impl ReadyQueue {
     }
 
     /// Takes the next job in release order, if a slot is free for it. It counts as running. `take` returns `None` for
-    /// a dead entry. If very many dead ones lie before the job, some of them are skipped, and there is no job: the
-    /// caller has to let go of the lock, and try again.
+    /// a dead entry. It looks at no more than `looks` entries, and counts down by those. If there are more dead ones
+    /// before the job, they are skipped, and there is no job: the caller has to let go of the lock, and try again.
     pub(super) fn take<T>(
         &mut self,
+        looks: &mut usize,
         mut take: impl FnMut(&Entry) -> Option<T>,
     ) -> Option<(Entry, T)> {
         if self.startable() == 0 {
             return None;
         }
-        let mut entries = std::iter::from_fn(|| self.pop()).take(SKIPPED);
+        let mut entries = std::iter::from_fn(|| {
+            *looks = looks.checked_sub(1)?;
+            self.pop()
+        });
         let taken = entries.find_map(|entry| Some((entry, take(&entry)?)))?;
         self.waiting -= 1;
         self.running += 1;
@@ -263,7 +267,9 @@ mod tests {
     }
 
     fn next(ready: &mut ReadyQueue) -> Option<Entry> {
-        ready.take(|_| Some(())).map(|(entry, ())| entry)
+        let mut looks = 1;
+        let taken = ready.take(&mut looks, |_| Some(()));
+        taken.map(|(entry, ())| entry)
     }
 
     fn drain(ready: &mut ReadyQueue) -> Vec<u64> {
@@ -305,7 +311,8 @@ mod tests {
     fn a_dead_entry_is_passed_over() {
         let mut ready = ready(9, 2);
         ready.remove();
-        let taken = ready.take(|found| (found.sequence != Sequence::first(0)).then_some(()));
+        let is_live = |found: &Entry| (found.sequence != Sequence::first(0)).then_some(());
+        let taken = ready.take(&mut 2, is_live);
         assert_eq!(taken, Some((entry(0, 1), ())));
         assert_eq!((ready.waiting(), ready.running()), (0, 1));
     }
@@ -361,7 +368,8 @@ mod tests {
                 assert!(ready.earliest() <= first.map(|first| first.at));
                 let mut taken = None;
                 while taken.is_none() && ready.startable() > 0 {
-                    taken = ready.take(|found| live.remove(found).then_some(()));
+                    let mut looks = MOST_LOOKS;
+                    taken = ready.take(&mut looks, |found| live.remove(found).then_some(()));
                 }
                 assert_eq!(taken.map(|(taken, ())| taken), first);
             }
@@ -374,16 +382,12 @@ mod tests {
     fn a_take_skips_a_limited_number_of_dead_entries() {
         let mut ready = ready(1, 1_000);
         (0..999).for_each(|_| _ = ready.remove());
-        let mut looks = 0;
-        let mut take = |ready: &mut ReadyQueue| {
-            ready.take(|found| {
-                looks += 1;
-                (found.sequence == Sequence::first(999)).then_some(())
-            })
+        let take = |ready: &mut ReadyQueue, mut looks: usize| {
+            let is_live = |found: &Entry| (found.sequence == Sequence::first(999)).then_some(());
+            (ready.take(&mut looks, is_live), looks)
         };
-        assert_eq!(take(&mut ready), None);
-        assert_eq!(take(&mut ready), Some((entry(0, 999), ())));
-        assert_eq!(looks, 1_000);
+        assert_eq!(take(&mut ready, 512), (None, 0));
+        assert_eq!(take(&mut ready, 512), (Some((entry(0, 999), ())), 24));
     }
 
     /// So that its cost is spread over many takes.

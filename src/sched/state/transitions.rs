@@ -1229,6 +1229,28 @@ mod tests {
     }
 
     /// So no slot is held by a job that waits behind another one of its worker.
+    /// There are as many live entries behind them, so no sweep is worth it.
+    #[test]
+    fn a_claim_passes_over_few_dead_entries_also_if_each_live_one_lies_behind_many() {
+        const DEAD: usize = 300;
+        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+        let mut state = State::new(usize::MAX, Workers::new(1, true), Timestamp::NEVER);
+        let mut insert = || {
+            let (job, site) = (Box::new(async {}), Location::caller());
+            state.insert(now, job, JobKind::Once, site, &mut effects).1
+        };
+        let slots: Vec<_> = (0..2 * MOST_CLAIMED * DEAD).map(|_| insert()).collect();
+        release(&mut state, &mut Queue::new(now), now, &mut effects);
+        let (first_half, _) = slots.split_at(MOST_CLAIMED * DEAD);
+        for dead in first_half.chunks(DEAD).flat_map(|part| &part[1..]) {
+            assert!(state.cancel(*dead, &mut None, &mut effects));
+        }
+        let mut worker = Registration::new();
+        state.jobs.take_looks();
+        state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
+        assert_eq!((worker.local.len(), state.jobs.take_looks()), (2, 512));
+    }
+
     #[test]
     fn in_a_group_with_a_limit_a_worker_claims_one_job_at_a_time() {
         let now = Timestamp::ALWAYS;
