@@ -530,6 +530,10 @@ impl Engine {
     pub(super) fn look_after(self: &Arc<Self>, delay: Duration) {
         let engine = Arc::clone(self);
         let round = async move {
+            if let Some(wait) = engine.outage.wait() {
+                // Others may change the store all the time, or it may seem so while it does not answer.
+                return engine.look_after(wait);
+            }
             let begun = Instant::now();
             engine.watch_standstill();
             let next = match engine.look().await {

@@ -721,6 +721,34 @@ async fn no_running_job_is_believed_lost_after_half_a_lease_without_answers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_seldom_asks_a_store_that_fails_although_others_change_it() {
+    let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
+    let failing = Wrapped::with_outages(memory.store(), &is_out);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let queue = Wrapped::queue(failing.store(), move |when, _| {
+        count.fetch_add(usize::from(when == When::Before), Ordering::SeqCst);
+        Duration::ZERO
+    });
+    beside(noting(&queue, &Log::new()), async {
+        sleep(SECOND).await;
+        is_out.store(true, Ordering::SeqCst);
+        calls.store(0, Ordering::SeqCst);
+        for note in 0..600 {
+            put(&memory, note).await;
+            sleep(100 * MILLI).await;
+        }
+        // A claim and a look, some 250 ms later the next ones, and then every five seconds.
+        let calls = calls.load(Ordering::SeqCst);
+        assert!(calls < 60, "{calls} calls in a minute");
+        is_out.store(false, Ordering::SeqCst);
+        sleep(10 * SECOND).await;
+        assert_eq!(memory.counts().await.expect("counts").done, 600);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn ends_that_cannot_be_written_make_no_job_late() {
     let (memory, log) = (testkit::queue(), Log::new());
     let queue = Wrapped::refusing(memory.store(), "finish");

@@ -14,9 +14,13 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 
-/// A way to the server that can be made silent.
+/// A way to the server that can be made silent, or closed.
 pub(super) struct Proxy {
     port: u16,
+    /// How many connections there were so far.
+    connections: Arc<AtomicUsize>,
+    /// All connections are closed, as while the server is stopped.
+    gone: watch::Sender<bool>,
     /// Nothing passes, and connections are accepted all the same.
     pub(super) frozen: watch::Sender<bool>,
     /// The connections that there are fall silent, and new ones pass.
@@ -29,13 +33,18 @@ impl Proxy {
     async fn to(port: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let own = listener.local_addr().expect("an address").port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        let (gone, is_gone) = watch::channel(false);
         let (frozen, is_frozen) = watch::channel(false);
         let (strand, strands) = watch::channel(0);
         let (way, ways) = watch::channel(Duration::ZERO);
         let (_, no_way) = watch::channel(Duration::ZERO);
         tokio::spawn(async move {
             while let Ok((inner, _)) = listener.accept().await {
-                let (mut is_frozen, strands) = (is_frozen.clone(), strands.clone());
+                count.fetch_add(1, Ordering::SeqCst);
+                let (mut is_gone, mut is_frozen) = (is_gone.clone(), is_frozen.clone());
+                let strands = strands.clone();
                 let (ways, no_way) = (ways.clone(), no_way.clone());
                 let age = *strands.borrow();
                 tokio::spawn(async move {
@@ -47,12 +56,15 @@ impl Proxy {
                     let (or, ow) = outer.into_split();
                     let there = pump(ir, ow, is_frozen.clone(), strands.clone(), age, ways);
                     let back = pump(or, iw, is_frozen, strands, age, no_way);
-                    tokio::select! { () = there => {}, () = back => {} }
+                    let closed = is_gone.wait_for(|gone| *gone);
+                    tokio::select! { biased; _ = closed => {}, () = there => {}, () = back => {} }
                 });
             }
         });
         Proxy {
             port: own,
+            connections,
+            gone,
             frozen,
             strand,
             way,
@@ -150,6 +162,29 @@ async fn a_worker_goes_on_when_its_connections_fell_silent_and_new_ones_work() {
     let took = begun.elapsed();
     running.end().await;
     assert!(took < 12 * SECOND, "it took {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_seldom_asks_a_server_that_is_gone() {
+    let Some((_, url, proxy)) = by_proxy().await else {
+        return;
+    };
+    let queue = Queue::open(&url).await.expect("it opens");
+    let log = Log::new();
+    let running = spawn(noting(&queue, &log));
+    put(&queue, 1).await;
+    support::until("the first has run", || async { log.lines().len() == 1 }).await;
+    let connections = || proxy.connections.load(Ordering::SeqCst);
+    let before = connections();
+    proxy.gone.send_replace(true);
+    sleep(5 * SECOND).await;
+    let tried = connections() - before;
+    proxy.gone.send_replace(false);
+    put(&queue, 2).await;
+    support::until("the second has run", || async { log.lines().len() == 2 }).await;
+    running.end().await;
+    // The waits between them grow.
+    assert!(tried < 50, "{tried} connections in 5 s");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
