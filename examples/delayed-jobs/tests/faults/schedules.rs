@@ -162,6 +162,33 @@ async fn a_run_that_is_still_going_is_not_joined_by_the_next() {
     assert!(lines.len() >= 4, "{lines:?}");
 }
 
+#[derive(Serialize, Deserialize)]
+struct Elsewhere;
+
+impl Payload for Elsewhere {
+    const KIND: &'static str = "elsewhere";
+    const QUEUE: &'static str = "elsewhere";
+}
+
+/// So it is in a SQLite file: a program is told only of the changes by others. By itself a worker looks for the next runs
+/// once a second at most.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_each_run_lets_the_next_one_start_in_time() {
+    let queue = Wrapped::deaf(testkit::queue().store());
+    let run = || async {
+        sleep(100 * MILLI).await;
+        Ok(())
+    };
+    let worker = queue.worker().register(move |_: Job<Note>| run());
+    let worker = worker.register(move |_: Job<Elsewhere>| run());
+    let worker = worker.every("here", 600 * MILLI, &Note(1));
+    let worker = worker.every("there", 600 * MILLI, &Elsewhere);
+    let summary = beside(worker, sleep(60 * SECOND)).await;
+    let seen = (summary.done, summary.max);
+    // One of each may be missing at the first moment and at the last one.
+    assert!((196..=200).contains(&seen.0) && seen.1 <= 1000, "{seen:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_changed_schedule_runs_with_its_new_payload_at_its_new_times() {
     let (queue, log) = (testkit::queue(), Log::new());
