@@ -54,6 +54,9 @@ async fn the_concurrency_of_a_worker_is_changed_while_it_runs() {
             let set = Limit::default();
             let set = limit.map_or(set, |limit| set.worker_at_once(limit));
             queue.limit("default", set).await.expect("set");
+            sleep(SECOND / 10).await;
+            let shown = queue.workers().await.expect("workers")[0].queues.clone();
+            assert_eq!(shown, format!("default {}", limit.unwrap_or(2)));
             // What runs already is not stopped, and no more than may run do at any time after it.
             sleep(11 * SECOND).await;
             let mut most = 0;
@@ -64,8 +67,6 @@ async fn the_concurrency_of_a_worker_is_changed_while_it_runs() {
             seen.push(most);
         }
         assert_eq!(seen, [2, 8, 3, 50, 2]);
-        let workers = queue.workers().await.expect("workers");
-        assert_eq!(workers[0].queues, "default 2");
     };
     beside(worker.grace(Duration::ZERO), changes).await;
 }

@@ -643,6 +643,29 @@ async fn a_job_that_was_lost_and_claimed_again_by_the_same_worker_keeps_its_new_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_is_stopped_if_its_job_was_lost_and_claimed_again_by_the_same_worker() {
+    let (queue, stopped) = (testkit::queue(), Arc::new(AtomicUsize::new(0)));
+    put(&queue, 1, Duration::ZERO).await;
+    let count = Arc::clone(&stopped);
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        let count = Arc::clone(&count);
+        async move {
+            job.token().cancelled().await;
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    beside(worker, async {
+        sleep(SECOND).await;
+        let far = queue.store().clock().now().after(100 * SECOND);
+        queue.store().reclaim(far, 9).await.expect("reclaimed");
+        sleep(SECOND).await;
+        assert_eq!(stopped.load(Ordering::SeqCst), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn schedules_make_one_job_for_each_period_with_two_workers() {
     let (queue, log) = (testkit::queue(), Log::new());
     let worker = || {
