@@ -201,6 +201,111 @@ async fn a_crowd_due_later_makes_no_earlier_job_late() {
     assert_eq!(log.lines(), [(1100, 1, 1)]);
 }
 
+/// The worker looks when it starts, and 2.5 s later.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_claim_fails_once_starts_a_moment_later() {
+    let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
+    let failing = Wrapped::with_outages(memory.store(), &is_out);
+    let (queue, log) = (Wrapped::deaf(failing.store()), Log::new());
+    let job = queue.enqueue(Note(1)).after(SECOND);
+    job.await.expect("enqueued");
+    beside(noting(&queue, &log), async {
+        sleep(SECOND - 10 * MILLI).await;
+        is_out.store(true, Ordering::SeqCst);
+        sleep(20 * MILLI).await;
+        is_out.store(false, Ordering::SeqCst);
+        sleep(9 * SECOND).await;
+    })
+    .await;
+    let started = log.lines()[0].0;
+    assert!((1100..1300).contains(&started), "at {started} ms");
+}
+
+/// One look finds ten thousand jobs, so the next one comes before the last of them is due.
+#[tokio::test(start_paused = true)]
+async fn a_job_after_more_than_one_look_finds_starts_in_time() {
+    let memory = testkit::queue();
+    let (queue, log) = (Wrapped::deaf(memory.store()), Log::new());
+    let crowd = (0..10_000).map(|n| memory.enqueue(Other(n)).after(SECOND));
+    memory.enqueue_all(crowd).await.expect("enqueued");
+    let job = memory.enqueue(Note(1)).after(1500 * MILLI);
+    job.await.expect("enqueued");
+    let worker = noting(&queue, &log).register(|_: Job<Other>| async { Ok(()) });
+    beside(worker, sleep(9 * SECOND)).await;
+    assert_eq!(log.lines(), [(1500, 1, 1)]);
+}
+
+/// While there is a backlog, a claim begins where the last one has ended. The other program tells the worker nothing, and
+/// the next look comes after 2.5 s.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_due_before_a_backlog_starts_when_that_is_over() {
+    let memory = testkit::queue();
+    let (queue, log) = (Wrapped::deaf(memory.store()), Log::new());
+    let begun = memory.store().clock().now();
+    for note in 0..6 {
+        sleep(MILLI).await;
+        put(&memory, note).await;
+    }
+    let seen = log.clone();
+    let worker = queue.worker().concurrency("default", 1);
+    let worker = worker.register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(50 * MILLI).await;
+            Ok(())
+        }
+    });
+    beside(worker, async {
+        sleep(220 * MILLI).await;
+        memory.enqueue(Note(9)).at(begun).await.expect("enqueued");
+        sleep(9 * SECOND).await;
+    })
+    .await;
+    assert_eq!(log.lines().last(), Some(&(306, 9, 1)));
+}
+
+/// The worker of the testkit looks seldom, so only its heartbeats keep its leases.
+#[tokio::test(start_paused = true)]
+async fn a_worker_of_the_testkit_keeps_the_lease_of_a_long_run() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    put(&queue, 1).await;
+    let run = || {
+        let seen = log.clone();
+        let worker = queue.worker().register(move |job: Job<Note>| {
+            seen.note(&job);
+            async {
+                sleep(300 * SECOND).await;
+                Ok(())
+            }
+        });
+        testkit::run_for(worker, 900 * SECOND)
+    };
+    // It looks when the lease of the first one would expire.
+    let second = async {
+        sleep(SECOND).await;
+        run().await
+    };
+    let (first, second) = tokio::join!(run(), second);
+    let done = [first, second].map(|ran| ran.expect("a run").done);
+    assert_eq!((done, log.lines().len()), ([1, 0], 1), "{:?}", log.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_whose_answer_takes_time_is_waited_for_within_the_grace() {
+    let memory = testkit::queue();
+    let queue = Wrapped::queue(memory.store(), |when, call| match (when, call) {
+        (When::After, "finish") => 2 * SECOND,
+        _ => Duration::ZERO,
+    });
+    put(&queue, 1).await;
+    let worker = queue.worker().register(|job: Job<Note>| async move {
+        job.token().cancelled().await;
+        Ok(())
+    });
+    let summary = beside(worker, sleep(SECOND)).await;
+    assert_eq!((summary.done, summary.released), (1, 0), "{summary:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_stood_still_keeps_its_own_jobs() {
     let (queue, log) = (testkit::queue(), Log::new());
