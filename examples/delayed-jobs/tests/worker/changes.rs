@@ -71,6 +71,39 @@ async fn the_concurrency_of_a_worker_is_changed_while_it_runs() {
     beside(worker.grace(Duration::ZERO), changes).await;
 }
 
+/// Short runs wait in the worker, where the next ones are not to join them in a group of their own.
+#[tokio::test(start_paused = true)]
+async fn short_runs_keep_to_a_concurrency_that_is_changed_while_they_wait() {
+    let queue = testkit::queue();
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let top = Arc::clone(&most);
+    let worker = queue.worker().concurrency("default", 2);
+    let worker = worker.register(move |_: Job<Note>| {
+        let (running, top) = (Arc::clone(&running), Arc::clone(&top));
+        async move {
+            top.fetch_max(1 + running.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+            sleep(Duration::from_millis(1)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    let jobs = (0..1000).map(|note| queue.enqueue(Note(note)));
+    queue.enqueue_all(jobs).await.expect("enqueued");
+    beside(worker.concurrency("other", 1), async {
+        sleep(SECOND / 10).await;
+        let four = Limit::default().worker_at_once(4);
+        queue.limit("default", four).await.expect("set");
+        sleep(SECOND).await;
+        assert_eq!(most.load(Ordering::SeqCst), 4);
+        // A queue without a change of its own goes on, too.
+        let job = queue.enqueue(Note(1)).queue("other");
+        let other = job.await.expect("enqueued").id();
+        sleep(SECOND / 10).await;
+        assert_eq!(super::job(&queue, other).await.state, State::Done);
+    })
+    .await;
+}
+
 /// A start asks for the next run. By itself a worker looks for it once a second at most.
 #[tokio::test(start_paused = true)]
 async fn runs_that_may_overlap_start_at_each_time() {
