@@ -408,6 +408,56 @@ async fn suspects(queue: &Queue, notes: std::ops::Range<u32>) -> Vec<JobId> {
     ids
 }
 
+/// The worker of the testkit looks when it starts, and then once a day. It is told of no change.
+#[tokio::test(start_paused = true)]
+async fn a_suspect_starts_when_it_is_due_and_others_when_it_has_ended() {
+    let memory = testkit::queue();
+    let ids = suspects(&memory, 1..3).await;
+    let due = record(&memory, ids[0]).await.run_at;
+    assert!(due > memory.store().clock().now());
+    let other = memory.enqueue(Other(1)).queue("other");
+    let other = other.after(30 * SECOND).await.expect("enqueued").id();
+    let queue = Wrapped::deaf(memory.store());
+    let worker = queue.worker().register(|_: Job<Note>| async {
+        sleep(60 * SECOND).await;
+        Ok(())
+    });
+    let worker = worker.register(|_: Job<Other>| async { Ok(()) });
+    let worker = worker.concurrency("other", 1);
+    let summary = testkit::run_for(worker, 300 * SECOND).await;
+    assert_eq!(summary.expect("a run").done, 3);
+    let mut starts = Vec::new();
+    for id in [ids[0], other, ids[1]] {
+        let started = record(&memory, id).await.started_at.expect("it ran");
+        starts.push(started.since(due).as_secs());
+    }
+    // Others have as much time as the first one took.
+    assert_eq!(starts, [0, 60, 120]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_waits_for_the_jobs_of_a_claim_that_is_under_way() {
+    let memory = testkit::queue();
+    let suspect = suspects(&memory, 1..2).await[0];
+    sleep(2 * SECOND).await;
+    let other = memory.enqueue(Other(1)).await.expect("enqueued").id();
+    let queue = Wrapped::queue(memory.store(), |when, call| match (when, call) {
+        (When::After, "claim") => SECOND,
+        _ => Duration::ZERO,
+    });
+    let worker = noting(&queue, &Log::new()).register(|_: Job<Other>| async {
+        sleep(60 * SECOND).await;
+        Ok(())
+    });
+    beside(worker, sleep(120 * SECOND)).await;
+    let [suspect, other] = [record(&memory, suspect).await, record(&memory, other).await];
+    let (started, ended) = (suspect.started_at, other.finished_at);
+    assert!(
+        ended.is_some() && started >= ended,
+        "{started:?}, {ended:?}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_suspect_makes_others_late_seldom() {
     let queue = testkit::queue();
