@@ -614,11 +614,6 @@ impl Engine {
                 lane.reach.store(last.0, Ordering::SeqCst);
                 next = next.min(last.since(now) / 2);
             }
-            if self.hints.len() >= 2 * window
-                && let Some((first, _)) = ahead.first()
-            {
-                next = next.min(first.since(now));
-            }
             for (due, id) in ahead {
                 self.hint(at, id, due);
             }
