@@ -136,3 +136,103 @@ impl Outage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::Outage;
+    use crate::store::StoreError;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    async fn pass(time: f64) {
+        advance(seconds(time)).await;
+    }
+
+    fn fail(outage: &Outage) -> Duration {
+        outage.failed("it failed", &StoreError::Closed)
+    }
+
+    fn time_out(outage: &Outage, after: f64) {
+        outage.failed("no answer", &StoreError::TimedOut(seconds(after)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_up_to_a_limit_and_calls_that_fail_together_wait_together() {
+        let outage = Outage::new(LEASE);
+        for longest in [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0] {
+            let wait = fail(&outage);
+            assert!(wait <= seconds(longest), "{wait:?}");
+            assert!(wait >= seconds(longest * 0.75), "{wait:?}");
+            assert_eq!((fail(&outage), outage.wait()), (wait, Some(wait)));
+            advance(wait).await;
+            assert_eq!(outage.wait(), None);
+        }
+        outage.succeeded();
+        assert!(fail(&outage) <= seconds(0.25), "a new one begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_fails_apart_has_a_wait_of_its_own() {
+        let outage = Outage::new(LEASE);
+        let mut wait = Duration::ZERO;
+        for expected in [0.25, 0.5, 1.0, 2.0, 4.0, 5.0] {
+            wait = outage.failed_apart("it failed", &StoreError::Closed, wait);
+            assert_eq!(wait, seconds(expected));
+        }
+        assert_eq!(outage.wait(), None, "others do not wait");
+        pass(3.0).await;
+        assert_eq!(outage.lasted(), seconds(3.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_begins_with_the_first_call_that_got_no_answer_after_the_last_answer() {
+        pass(100.0).await;
+        let outage = Outage::new(LEASE);
+        time_out(&outage, 10.0);
+        assert_eq!(outage.lasted(), seconds(10.0));
+
+        outage.succeeded();
+        assert_eq!(outage.lasted(), Duration::ZERO);
+        pass(4.0).await;
+        time_out(&outage, 10.0);
+        assert_eq!(outage.lasted(), seconds(4.0), "another call was answered");
+
+        outage.succeeded();
+        pass(20.0).await;
+        fail(&outage);
+        pass(1.0).await;
+        assert_eq!(outage.lasted(), seconds(1.0));
+        time_out(&outage, 10.0);
+        assert_eq!(outage.lasted(), seconds(10.0), "this one began before");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_may_have_expired_after_half_a_lease_and_for_a_lease_after_it() {
+        let outage = Outage::new(LEASE);
+        fail(&outage);
+        pass(14.0).await;
+        assert!(!outage.may_have_cost_leases());
+        outage.succeeded();
+        assert!(!outage.may_have_cost_leases(), "it was short");
+
+        fail(&outage);
+        pass(15.0).await;
+        assert!(outage.may_have_cost_leases());
+        outage.succeeded();
+        pass(20.0).await;
+        assert!(outage.may_have_cost_leases());
+        fail(&outage);
+        outage.succeeded();
+        assert!(outage.may_have_cost_leases(), "also after a short one");
+        pass(10.0).await;
+        assert!(!outage.may_have_cost_leases());
+    }
+}
