@@ -162,6 +162,24 @@ async fn a_handler_may_say_when_to_come_back_and_that_there_is_no_hope() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handler_that_says_when_to_come_back_uses_up_its_attempts() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    put(&queue, 1, Duration::ZERO).await;
+    let seen = log.clone();
+    let handling = Handling::default().retry(Retry::fixed(SECOND).attempts(3));
+    let worker = queue
+        .worker()
+        .register_with(handling, move |job: Job<Note>| {
+            seen.note(&job);
+            async { Err(Failure::after(77 * SECOND, "429 Too Many Requests")) }
+        });
+    let summary = testkit::run_for(worker, 1000 * SECOND).await;
+    let summary = summary.expect("a run");
+    assert_eq!(log.lines(), [(0, 1, 1), (77_000, 1, 2), (154_000, 1, 3)]);
+    assert_eq!((summary.failed, summary.dead), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_and_a_timeout_are_failures_that_say_what_happened() {
     let queue = testkit::queue();
     let (panics, hangs) = (
