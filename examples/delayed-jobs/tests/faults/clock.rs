@@ -922,6 +922,36 @@ async fn ends_that_cannot_be_written_make_no_job_late() {
     worker.task.abort();
 }
 
+/// The store answers other calls, some of them seldom.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_cannot_be_written_keeps_its_slot_for_a_lease_or_ten_seconds() {
+    for (lease, longest) in [(1, 10_000), (30, 30_000)] {
+        let (memory, log) = (testkit::queue(), Log::new());
+        let queue = Wrapped::refusing(memory.store(), "finish");
+        for note in [1, 2] {
+            put(&queue, note).await;
+        }
+        let seen = log.clone();
+        let worker = queue.worker().register(move |job: Job<Note>| {
+            seen.note(&job);
+            async {
+                sleep(50 * MILLI).await;
+                Ok(())
+            }
+        });
+        let worker = worker.concurrency("default", 1).lease(lease * SECOND);
+        let worker = spawn(worker);
+        sleep(60 * SECOND).await;
+        worker.task.abort();
+        let second = log.lines().into_iter().find(|line| line.1 == 2);
+        let started = second.expect("it has started").0;
+        assert!(
+            (longest - 5000..=longest).contains(&started),
+            "at {started} ms with a lease of {lease} s"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_starts_after_an_outage_takes_no_running_job_away() {
     let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
