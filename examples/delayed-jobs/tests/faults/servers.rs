@@ -1,5 +1,7 @@
 //! Postgres servers: connections that fall silent, clocks, roles, what is left on the server.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -481,6 +483,71 @@ async fn a_server_that_restarts_under_load_loses_no_job_and_repeats_none() {
     notes.dedup();
     let repeated = starts - notes.len();
     assert_eq!(repeated, 0, "of {starts} starts");
+}
+
+/// Sets the largest size of a file that a server may write. Beyond it each write fails, as on a full disk.
+fn limit_files(server: &support::Postgres, bytes: &str) {
+    // One of its processes may end meanwhile.
+    let sh = format!(
+        "for pid in $(pgrep -P {0}) {0}; do prlimit --pid $pid --fsize={bytes}:; done",
+        server.pid()
+    );
+    let owner = std::fs::metadata(format!("/proc/{}", server.pid())).expect("it runs");
+    let mut set = std::process::Command::new("sh");
+    set.args(["-c", &sh]).current_dir("/");
+    set.uid(owner.uid()).gid(owner.gid());
+    assert!(set.status().expect("sh runs").success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_disk_is_full_for_a_while_loses_no_job_and_repeats_none() {
+    // It would make room.
+    let without = "autovacuum = off\n";
+    let server = support::Postgres::start_with(support::Disk::Trusted, &[], without);
+    let Some(server) = server else { return };
+    let address = server.database().await;
+    let queue = Queue::open(&address).await.expect("it opens");
+    let mut client = support::client(&address).await;
+    // The table is to be larger than a segment of the log, which still has room: without that the server would end.
+    let fill = "insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at)
+        select 'note', 'of nobody', '1', 1, 0, 0 from generate_series(1, 100000)";
+    support::execute(&mut client, fill).await;
+    let size = sqlx::query_scalar("select pg_relation_size('delayed_jobs')");
+    let size: i64 = size.fetch_one(&mut client).await.expect("a size");
+    assert!(size > 1 << 24, "{size}");
+    let log = Log::new();
+    let seen = log.clone();
+    let running = spawn(queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(20 * MILLI).await;
+            Ok(())
+        }
+    }));
+    let (mut confirmed, mut failed) = (Vec::new(), 0);
+    for note in 0..900 {
+        match note {
+            300 => limit_files(&server, &size.to_string()),
+            600 => limit_files(&server, "unlimited"),
+            _ => {}
+        }
+        match queue.enqueue(Note(note)).await {
+            Ok(job) => confirmed.push(job.id()),
+            Err(_) => failed += 1,
+        }
+        sleep(2 * MILLI).await;
+    }
+    assert!(failed > 0, "no call met the full disk");
+    for id in &confirmed {
+        let done = || async { record(&queue, *id).await.state == State::Done };
+        support::until("it is done", done).await;
+    }
+    running.end().await;
+    let mut notes = log.notes();
+    notes.sort_unstable();
+    let starts = notes.len();
+    notes.dedup();
+    assert_eq!(starts, notes.len(), "some ran twice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
