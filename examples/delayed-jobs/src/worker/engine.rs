@@ -48,7 +48,7 @@ const LARGEST: usize = 10_000;
 /// The shortest time between two looks, however early the window of hints ends.
 const SHORTEST: Duration = Duration::from_millis(50);
 
-/// The shortest time between two looks for the next jobs of schedules, however short their periods are.
+/// The shortest time after which a worker enqueues the next job of a schedule by itself, however short the period is.
 const SHORTEST_FILL: Duration = Duration::from_secs(1);
 
 /// The maximum number of finished jobs that one statement deletes.
@@ -85,6 +85,8 @@ pub(super) enum Round {
     Look,
     /// Enqueues the next job of this schedule.
     Fill(usize),
+    /// Reports that this worker is alive.
+    Report,
     /// Runs a job alone whose workers were lost.
     Alone,
 }
@@ -580,12 +582,8 @@ impl Engine {
         for id in self.in_time(asked).await? {
             self.cancel(id);
         }
-        let mut next = rescan;
-        for at in 0..self.schedules.len() {
-            let due = self.fill_slot(at).await?;
-            // If the job of this slot is cancelled or deleted, no run of it asks for the next one.
-            next = next.min(self.clock.until(due).max(SHORTEST_FILL));
-        }
+        // Others may lock what these two change, so the look does not wait for them.
+        (0..self.schedules.len()).for_each(|at| self.fill_after(at, Duration::ZERO));
         let limits = self.in_time(self.store.limits()).await?;
         for (at, lane) in self.lanes.iter().enumerate() {
             let limit = limits.iter().find(|(queue, _)| *queue == lane.queue);
@@ -602,7 +600,8 @@ impl Engine {
                 *lock(&self.last_report) = None;
             }
         }
-        self.report().await?;
+        self.request_report();
+        let mut next = rescan;
         let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);
         for (at, lane) in self.lanes.iter().enumerate() {
@@ -629,6 +628,23 @@ impl Engine {
             });
         }
         Ok(next.max(SHORTEST))
+    }
+
+    fn request_report(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        let round = async move {
+            if let Err(error) = engine.report().await {
+                // The next look at the store tries again.
+                let what = "this worker could not report that it is alive";
+                engine.outage.failed_apart(what, &error, Duration::ZERO);
+            }
+        };
+        self.rounds.delay(
+            Round::Report,
+            Duration::ZERO,
+            round,
+            OnDuplicate::KeepEarliest,
+        );
     }
 
     /// Reports that this worker is alive, if it is time. Pages and queries see that.
@@ -732,20 +748,27 @@ impl Engine {
     /// Requests the next jobs of the schedules of a kind, since a run of this kind has begun or ended.
     pub(super) fn request_slots(self: &Arc<Self>, kind: &str) {
         for (at, schedule) in self.schedules.iter().enumerate() {
-            if schedule.kind != kind {
-                continue;
+            if schedule.kind == kind {
+                self.fill_after(at, Duration::ZERO);
             }
-            let engine = Arc::clone(self);
-            let round = async move {
-                if let Err(error) = engine.fill_slot(at).await {
-                    // The next look at the store tries again.
-                    engine.outage.failed("no slot could be filled", &error);
-                }
-            };
-            let now = Duration::ZERO;
-            self.rounds
-                .delay(Round::Fill(at), now, round, OnDuplicate::KeepEarliest);
         }
+    }
+
+    fn fill_after(self: &Arc<Self>, at: usize, delay: Duration) {
+        let engine = Arc::clone(self);
+        let round = async move {
+            match engine.fill_slot(at).await {
+                // If the job of this slot is cancelled or deleted, no run of it asks for the next one.
+                Ok(due) => engine.fill_after(at, engine.clock.until(due).max(SHORTEST_FILL)),
+                // The next look at the store tries again.
+                Err(error) => {
+                    let what = "no slot could be filled";
+                    engine.outage.failed_apart(what, &error, Duration::ZERO);
+                }
+            }
+        };
+        self.rounds
+            .delay(Round::Fill(at), delay, round, OnDuplicate::KeepEarliest);
     }
 
     /// Returns the time of the slot whose job should be in the store by now.

@@ -221,6 +221,35 @@ async fn a_job_whose_claim_fails_once_starts_a_moment_later() {
     assert!((1100..1300).contains(&started), "at {started} ms");
 }
 
+/// As if another program had locked the row of the schedule, or of the worker, and does not let it go.
+#[tokio::test(start_paused = true)]
+async fn jobs_start_in_time_though_other_calls_of_the_worker_get_no_answer() {
+    for stuck in ["fill_slot", "beat"] {
+        let memory = testkit::queue();
+        let slow = Wrapped::queue(memory.store(), move |when, call| {
+            let is_stuck = when == When::After && call == stuck;
+            if is_stuck {
+                60 * SECOND
+            } else {
+                Duration::ZERO
+            }
+        });
+        let (queue, log) = (Wrapped::deaf(slow.store()), Log::new());
+        let worker = noting(&queue, &log).register(|_: Job<Other>| async { Ok(()) });
+        let worker = worker.every("often", 3600 * SECOND, &Other(1));
+        for note in 1..20 {
+            let job = memory.enqueue(Note(note)).after(5 * note * SECOND);
+            job.await.expect("enqueued");
+        }
+        beside(worker, sleep(100 * SECOND)).await;
+        let late: Vec<_> = (1..)
+            .zip(log.lines())
+            .map(|(n, line)| line.0 - 5000 * n)
+            .collect();
+        assert_eq!(late, [0; 19], "{stuck}");
+    }
+}
+
 /// One look finds ten thousand jobs, so the next one comes before the last of them is due.
 #[tokio::test(start_paused = true)]
 async fn a_job_after_more_than_one_look_finds_starts_in_time() {
