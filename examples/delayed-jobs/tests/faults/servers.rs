@@ -226,6 +226,80 @@ async fn calls_and_the_end_of_a_worker_have_limits_though_the_server_says_nothin
     );
 }
 
+/// Those that the other tests do not make.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_call_has_a_limit_though_the_server_says_nothing() {
+    let Some((_, url, proxy)) = by_proxy().await else {
+        return;
+    };
+    let options = PostgresOptions::new(&url).expect("an address");
+    let store = options.query_timeout(SECOND / 2).open().await;
+    let queue = Queue::on(store.expect("it opens"));
+    queue.counts().await.expect("counts");
+    proxy.frozen.send_replace(true);
+    // The connection that it has, and then new ones.
+    let steps = timeout(30 * SECOND, queue.pause_schedule("x"));
+    assert!(matches!(steps.await, Ok(Err(_))), "several steps");
+    let write = timeout(30 * SECOND, queue.cancel(JobId(1)));
+    assert!(matches!(write.await, Ok(Err(_))), "a write");
+    let query = timeout(30 * SECOND, queue.counts());
+    assert!(matches!(query.await, Ok(Err(_))), "a query");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_find_no_connection_whose_session_the_server_has_ended() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let store = queue.store();
+    let mut client = support::client(&database).await;
+    // Two connections for work, whose sessions end.
+    let mut end_two = async |after| {
+        let (first, second) = tokio::join!(store.limits(), store.limits());
+        assert!(first.is_ok() && second.is_ok());
+        sleep(after).await;
+        let end = "select pg_terminate_backend(pid, 30000) from pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid()";
+        support::execute(&mut client, end).await;
+    };
+    let enqueue = async |note: u32| {
+        let job = queue.enqueue(Note(note)).unique(note.to_string());
+        job.await.map(|job| job.id())
+    };
+    // They were used a moment ago, so they are not checked.
+    end_two(Duration::ZERO).await;
+    store.limits().await.expect("a read runs again");
+    let both = tokio::join!(enqueue(1), enqueue(2));
+    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+
+    end_two(Duration::ZERO).await;
+    // A write that has failed does not run again.
+    let _ = enqueue(3).await;
+    enqueue(4).await.expect("the other one is not used");
+
+    end_two(1100 * MILLI).await;
+    enqueue(5).await.expect("the connection was checked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_a_schedule_is_told_of() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let worker = noting(&queue, &Log::new()).every("rare", 86_400 * SECOND, &Note(1));
+    beside(worker, async {
+        let filled = || async { queue.counts().await.expect("counts").pending == 1 };
+        support::until("its first job is enqueued", filled).await;
+    })
+    .await;
+    let listener = sqlx::postgres::PgListener::connect(&database).await;
+    let mut listener = listener.expect("a connection");
+    listener.listen("delayed_jobs").await.expect("it listens");
+    queue.pause_schedule("rare").await.expect("paused");
+    let told = timeout(30 * SECOND, listener.recv()).await;
+    assert!(matches!(told, Ok(Ok(_))), "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_leave_nothing_behind_on_the_server() {
     let Some((database, queue)) = opened().await else {
