@@ -282,6 +282,31 @@ async fn calls_find_no_connection_whose_session_the_server_has_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_replaces_one_that_was_ended_is_used_again() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let mut client = support::client(&database).await;
+    let mut sessions = async |also: &str| -> Vec<i32> {
+        queue.store().limits().await.expect("an answer");
+        let sessions = format!(
+            "select pid {also} from pg_stat_activity
+             where datname = current_database() and query like '%from delayed_jobs_limits%'
+                and pid <> pg_backend_pid() order by pid"
+        );
+        let sessions = sqlx::query_scalar(sqlx::AssertSqlSafe(sessions));
+        sessions.fetch_all(&mut client).await.expect("sessions")
+    };
+    for idle in [Duration::ZERO, 1100 * MILLI] {
+        let ended = sessions(", pg_terminate_backend(pid, 30000)").await;
+        sleep(idle).await;
+        let new = sessions("").await;
+        assert_ne!(new, ended);
+        assert_eq!(sessions("").await, new, "after {idle:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_a_schedule_is_told_of() {
     let Some((database, queue)) = opened().await else {
         return;

@@ -161,17 +161,16 @@ impl Pool {
             begun: Instant::now(),
             answered: false,
         };
-        let generation = self.generation.load(Ordering::Relaxed);
-        let mut connection = match self.idle().await {
-            Some(idle) => idle,
-            None => self.connect().await?,
+        let (mut generation, mut connection) = match self.idle().await {
+            Some(idle) => (idle.generation, idle.connection),
+            None => self.connect_anew().await?,
         };
         let mut outcome = fetch_steps(&mut connection, &steps).await;
         let only_looks = matches!(&steps[..], [(sql, _)] if sql.starts_with("select"));
         if only_looks && outcome.as_ref().is_err_and(was_shut_down) {
             // The server has ended the session. A read can be repeated safely.
             self.distrust();
-            connection = self.connect().await?;
+            (generation, connection) = self.connect_anew().await?;
             outcome = fetch_steps(&mut connection, &steps).await;
         }
         while outcome.as_ref().is_err_and(was_deadlocked) {
@@ -193,19 +192,24 @@ impl Pool {
         Ok(outcome?)
     }
 
-    async fn idle(&self) -> Option<PgConnection> {
+    async fn idle(&self) -> Option<Idle> {
         loop {
             let generation = self.generation.load(Ordering::Relaxed);
-            let idle = lock(&self.idle).pop()?;
+            let mut idle = lock(&self.idle).pop()?;
             if idle.generation != generation {
                 continue;
             }
-            let mut connection = idle.connection;
-            if idle.since.elapsed() < STALE || connection.ping().await.is_ok() {
-                return Some(connection);
+            if idle.since.elapsed() < STALE || idle.connection.ping().await.is_ok() {
+                return Some(idle);
             }
             self.distrust();
         }
+    }
+
+    /// Opens a connection, and returns it with its generation, which is the one in which this began.
+    async fn connect_anew(&self) -> Result<(u64, PgConnection), StoreError> {
+        let generation = self.generation.load(Ordering::Relaxed);
+        Ok((generation, self.connect().await?))
     }
 
     /// Opens a connection. The server cancels a statement at the same timeout as this program. A statement that has waited
