@@ -233,10 +233,22 @@ async fn fill_up(path: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_whose_enqueuer_went_away_is_not_late() {
+async fn a_job_whose_enqueuer_went_away_is_not_late_on_sqlite() {
+    let (_dir, path) = support::sqlite();
+    enqueuers_go_away(Queue::open(&path).await.expect("a new file")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_enqueuer_went_away_is_not_late_on_postgres() {
+    let Some(server) = support::postgres() else {
+        return;
+    };
+    let opened = Queue::open(&server.database().await).await;
+    enqueuers_go_away(opened.expect("it opens")).await;
+}
+
+async fn enqueuers_go_away(queue: Queue) {
     assert_below(300 * MILLI, || async {
-        let (_dir, path) = support::sqlite();
-        let queue = Queue::open(&path).await.expect("a new file");
         let log = Log::new();
         let running = spawn(noting(&queue, &log));
         sleep(300 * MILLI).await;
