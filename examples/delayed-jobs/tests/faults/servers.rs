@@ -307,6 +307,26 @@ async fn a_connection_that_replaces_one_that_was_ended_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_hears_of_changes_again_after_its_connection_fell_silent() {
+    let Some((database, url, proxy)) = by_proxy().await else {
+        return;
+    };
+    let options = PostgresOptions::new(&url).expect("an address");
+    let store = options.connect_timeout(SECOND).open().await;
+    let store = store.expect("it opens");
+    let there = Queue::open(&database).await.expect("it opens");
+    let seen = || *store.changes().borrow();
+    support::until("it listens", || async { seen() > 0 }).await;
+    let before = seen();
+    proxy.strand.send_modify(|n| *n += 1);
+    // It looks for what it has missed.
+    support::until("it listens again", || async { seen() > before }).await;
+    let before = seen();
+    put(&there, 1).await;
+    support::until("it has heard", || async { seen() > before }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_a_schedule_is_told_of() {
     let Some((database, queue)) = opened().await else {
         return;
@@ -898,6 +918,31 @@ async fn a_role_that_may_create_nothing_works_on_tables_that_are_up_to_date() {
 fn fastrand_name() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
+}
+
+/// Another program has the lock of the migrations.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_waits_for_another_one_however_long_that_takes() {
+    let Some(server) = support::postgres() else {
+        return;
+    };
+    let database = server.database().await;
+    let options = || PostgresOptions::new(&database).expect("an address");
+    let mut other = support::client(&database).await;
+    support::execute(
+        &mut other,
+        "select pg_advisory_lock(x'64656c6179656421'::bigint)",
+    )
+    .await;
+    let late = options().query_timeout(SECOND / 2);
+    let late = tokio::spawn(async move { late.migrate().await });
+    sleep(1500 * MILLI).await;
+    assert!(!late.is_finished(), "it does not wait");
+    support::execute(&mut other, "select pg_advisory_unlock_all()").await;
+    let (found, reached) = late.await.expect("no panic").expect("migrated");
+    assert!(found == 0 && reached > 0, "from {found} to {reached}");
+    let again = options().migrate().await.expect("it is up to date");
+    assert_eq!(again, (reached, reached));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
