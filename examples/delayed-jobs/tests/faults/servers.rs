@@ -1187,6 +1187,31 @@ async fn a_running_job_that_is_locked_for_long_costs_no_other_its_lease_or_its_e
     assert_eq!(others.collect::<Vec<_>>(), [3, 7]);
 }
 
+/// On one thread both are asked for before the store writes the first of them, so they share a statement.
+#[tokio::test]
+async fn an_end_under_a_former_claim_is_told_from_one_under_the_present_claim() {
+    let Some((_, queue)) = opened().await else {
+        return;
+    };
+    let id = put(&queue, 1).await;
+    let claimed = async || {
+        let claimed = queue.store().claim(claim(1)).await;
+        claimed.expect("a claim").jobs.pop().expect("a job")
+    };
+    let former = claimed().await;
+    let given_back = ended(&queue, &former, Verdict::Released).await;
+    assert!(given_back.expect("an answer"));
+    let present = claimed().await;
+    let done = Verdict::Done { output: None };
+    let dead = Verdict::Dead {
+        error: "x".to_owned(),
+    };
+    let both = tokio::join!(ended(&queue, &former, dead), ended(&queue, &present, done));
+    let written = (both.0.expect("an answer"), both.1.expect("an answer"));
+    assert_eq!(written, (false, true));
+    assert_eq!(record(&queue, id).await.state, State::Done);
+}
+
 #[tokio::test]
 async fn an_end_that_cannot_be_written_keeps_no_other_from_it() {
     let Some((database, queue)) = opened().await else {
