@@ -69,6 +69,8 @@ async fn no_running_job_is_taken_away(address: &str) {
     let Some(clock) = Clock::new() else { return };
     let queue = Queue::open(address).await.expect("it opens");
     let _workers = [0, 1].map(|_| clock.start(&["--database", address, "worker"]));
+    // In its first five seconds a worker takes no lease back, whatever the clock says.
+    sleep(5500 * MILLI).await;
     slow_jobs(&queue).await;
     sleep(2500 * MILLI).await;
     clock.set(3600);
