@@ -753,6 +753,19 @@ async fn old_jobs_are_forgotten_and_dead_ones_only_if_that_is_wished() {
     assert!(queue.job(dead).await.expect("an answer").is_none());
 }
 
+/// One statement deletes five hundred, and the next deletion would come a minute later.
+#[tokio::test(start_paused = true)]
+async fn all_old_jobs_are_forgotten_at_once_however_many_there_are() {
+    let queue = testkit::queue();
+    let jobs = (0..1200).map(|note| queue.enqueue(Note(note)));
+    queue.enqueue_all(jobs).await.expect("enqueued");
+    let worker = queue.worker().retention(3600 * SECOND);
+    let worker = worker.register(|_: Job<Note>| async { Ok(()) });
+    let summary = testkit::run_for(worker, 3700 * SECOND).await;
+    assert_eq!(summary.expect("a run").done, 1200);
+    assert_eq!(queue.counts().await.expect("counts").done, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn progress_is_written_while_the_job_runs() {
     let queue = testkit::queue();
