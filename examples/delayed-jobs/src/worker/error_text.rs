@@ -93,3 +93,90 @@ impl Text {
         self.kept
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::fmt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{DEEPEST, LONGEST, error_text};
+
+    #[derive(Debug)]
+    struct Said {
+        text: String,
+        is_whole: bool,
+        source: Option<Box<Said>>,
+    }
+
+    impl fmt::Display for Said {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.text)?;
+            self.is_whole.then_some(()).ok_or(fmt::Error)
+        }
+    }
+
+    impl Error for Said {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            let source = self.source.as_deref()?;
+            Some(source)
+        }
+    }
+
+    fn said(text: &str, source: Option<Said>) -> Said {
+        Said {
+            text: text.to_owned(),
+            is_whole: true,
+            source: source.map(Box::new),
+        }
+    }
+
+    #[test]
+    fn sources_follow_and_are_not_said_twice() {
+        let three = said("a", Some(said("b", Some(said("c", None)))));
+        assert_eq!(error_text(&three), "a: b: c");
+        let twice = said("a: b", Some(said("b", Some(said("c", None)))));
+        assert_eq!(error_text(&twice), "a: b: c");
+    }
+
+    #[test]
+    fn an_error_that_stops_half_way_says_so() {
+        let half = Said {
+            is_whole: false,
+            ..said("half", None)
+        };
+        let text = error_text(&half);
+        assert_eq!(text, "half(the error could not be printed in full)");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_says_so() {
+        let text = error_text(&said(&"x".repeat(LONGEST + 1), None));
+        assert_eq!(text, "x".repeat(LONGEST) + " (cut)");
+    }
+
+    /// Its source is an error like it.
+    #[derive(Debug)]
+    struct Endless;
+
+    static ENDLESS: Endless = Endless;
+    static SAID: AtomicUsize = AtomicUsize::new(0);
+
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}", SAID.fetch_add(1, Ordering::SeqCst))
+        }
+    }
+
+    impl Error for Endless {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&ENDLESS)
+        }
+    }
+
+    #[test]
+    fn sources_without_an_end_are_followed_for_a_while() {
+        let numbers: Vec<_> = (0..DEEPEST).map(|number| number.to_string()).collect();
+        assert_eq!(error_text(&ENDLESS), numbers.join(": "));
+    }
+}
