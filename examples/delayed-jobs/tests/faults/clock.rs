@@ -488,6 +488,24 @@ async fn a_suspect_waits_for_the_jobs_of_a_claim_that_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_is_never_idle_pauses_for_a_suspect_after_five_minutes() {
+    let queue = testkit::queue();
+    let suspect = suspects(&queue, 1..2).await[0];
+    let begun = queue.store().clock().now();
+    // Two of them run at any time.
+    let jobs = (0..240).map(|n| queue.enqueue(Other(n)).after(n * 5 * SECOND));
+    queue.enqueue_all(jobs).await.expect("enqueued");
+    let worker = noting(&queue, &Log::new()).register(|_: Job<Other>| async {
+        sleep(10 * SECOND).await;
+        Ok(())
+    });
+    beside(worker, sleep(600 * SECOND)).await;
+    let started = record(&queue, suspect).await.started_at.expect("it ran");
+    let waited = started.since(begun);
+    assert!((300 * SECOND..330 * SECOND).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_suspect_makes_others_late_seldom() {
     let queue = testkit::queue();
     let id = suspects(&queue, 1..2).await[0];
