@@ -264,17 +264,22 @@ async fn a_handler_that_blocks_keeps_no_other_job_at_the_shutdown() {
     let (_dir, path) = support::sqlite();
     let queue = Queue::open(&path).await.expect("a new file");
     let worker = queue.worker().lease(SECOND).grace(200 * MILLI);
-    let worker = worker.register(|job: Job<Note>| async move {
-        match job.payload.0 {
-            0 => std::thread::sleep(4 * SECOND),
-            _ => sleep(60 * SECOND).await,
+    let log = Log::new();
+    let seen = log.clone();
+    let worker = worker.register(move |job: Job<Note>| {
+        seen.note(&job);
+        async move {
+            match job.payload.0 {
+                0 => std::thread::sleep(4 * SECOND),
+                _ => sleep(60 * SECOND).await,
+            }
+            Ok(())
         }
-        Ok(())
     });
     let [blocks, waits] = [put(&queue, 0).await, put(&queue, 1).await];
     let running = spawn(worker);
-    let started = || async { queue.counts().await.expect("counts").running == 2 };
-    support::until("both run", started).await;
+    // In the store they run as soon as they are claimed, and a worker that stops starts none that it has claimed.
+    support::until("both run", || async { log.lines().len() == 2 }).await;
     let begun = std::time::Instant::now();
     running.shutdown.cancel();
     let back = || async { record(&queue, waits).await.state == State::Pending };
