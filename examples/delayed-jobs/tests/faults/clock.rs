@@ -992,8 +992,9 @@ async fn an_end_that_cannot_be_written_keeps_its_slot_for_a_lease_or_ten_seconds
         worker.task.abort();
         let second = log.lines().into_iter().find(|line| line.1 == 2);
         let started = second.expect("it has started").0;
+        // The first one has run for 50 ms, and each pause ends at a whole millisecond.
         assert!(
-            (longest - 5000..=longest).contains(&started),
+            (longest - 5000..=longest + 100).contains(&started),
             "at {started} ms with a lease of {lease} s"
         );
     }
