@@ -588,8 +588,8 @@ macro_rules! keyed_methods {
             /// # async fn main() -> Result<(), schedgroup::WaitError> {
             /// let reports = KeyedGroup::new();
             /// let noon = Instant::now() + Duration::from_secs(3600);
-            /// let report = |report: KeyedContext<&'static str>| async move {
-            ///     println!("sold: 7, {:?} late", report.lateness());
+            /// let report = |context: KeyedContext<&'static str>| async move {
+            ///     println!("sold: 7, {:?} late", context.lateness());
             /// };
             /// reports.schedule_with("sales", noon, report, OnDuplicate::Keep);
             /// reports.wait().await

@@ -26,7 +26,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The run with the exact time of its start, which is now, for a context that tells it.
+    /// Returns the run with the exact time of its start, which is now, for a context that tells it.
     pub(crate) fn at_exact_time(mut self, now: impl FnOnce() -> Timestamp) -> Run {
         if !self.is_exact {
             (self.now, self.is_exact) = (now(), true);

@@ -270,6 +270,7 @@ async fn a_handler_that_blocks_keeps_no_other_job_at_the_shutdown() {
         seen.note(&job);
         async move {
             match job.payload.0 {
+                // For longer than its lease, and than the two seconds in which the other is to be given back.
                 0 => std::thread::sleep(4 * SECOND),
                 _ => sleep(60 * SECOND).await,
             }
